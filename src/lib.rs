@@ -1,0 +1,22 @@
+//! Always-on processes (Daemons), declared in TypeScript and run here or in a cluster.
+//!
+//! The house, from the ground up; a floor uses only floors below it:
+//!
+//! ```text
+//! node        the N-API surface
+//! local       `Platform` on this machine: image + sandbox + supervisor
+//! engine      plan = desired against observed; owns `trait Platform`
+//! preflight   rules over (stack, platform); pure
+//! image       references, registries, the content-addressed store, unpacking
+//! supervisor  keeps one process alive; its wire protocol
+//! sandbox     what that process sees: namespaces, mounts, user, capabilities
+//! model       what a user declares; pure data and its rules
+//! error       the one error that leaves the library
+//! ```
+//!
+//! `sandbox` and `supervisor` are all that the helper program `alien-supervisor` is made of: they use the
+//! standard library, libc and serde, nothing else.
+
+pub mod error;
+#[cfg(feature = "addon")]
+pub mod model;
