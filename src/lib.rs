@@ -10,6 +10,7 @@
 //! image       references, registries, the content-addressed store, unpacking
 //! supervisor  keeps one process alive; its wire protocol
 //! sandbox     what that process sees: namespaces, mounts, user, capabilities
+//! sys         Linux calls by name
 //! model       what a user declares; pure data and its rules
 //! error       the one error that leaves the library
 //! ```
@@ -17,6 +18,9 @@
 //! `sandbox` and `supervisor` are all that the helper program `alien-supervisor` is made of: they use the
 //! standard library, libc and serde, nothing else.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("this crate is for Linux: Local runs on its namespaces");
+
 pub mod error;
-#[cfg(feature = "addon")]
-pub mod model;
+pub mod sandbox;
+pub mod sys;

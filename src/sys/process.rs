@@ -1,0 +1,162 @@
+//! Processes: fork, clone into namespaces, wait, pidfds, and what a process may still do.
+
+use super::{check, check_long};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// A process id as this process sees it.
+pub type Pid = libc::pid_t;
+
+/// Which side of a fork one is on.
+pub enum Fork {
+    /// In the new process.
+    Child,
+    /// In the old one, which now has this child.
+    Parent(Pid),
+}
+
+/// Forks. The helper has one thread, so the child may do anything.
+pub fn fork() -> io::Result<Fork> {
+    // SAFETY: no other thread exists that could hold a lock in the child.
+    match check(unsafe { libc::fork() })? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid)),
+    }
+}
+
+/// Forks into the namespaces of `flags` (`CLONE_NEW*`). With `CLONE_PARENT` the new process is a sibling.
+pub fn clone(flags: libc::c_int) -> io::Result<Fork> {
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags as u64;
+    // With CLONE_PARENT the kernel takes the caller's own exit signal and insists on zero here.
+    args.exit_signal = if flags & libc::CLONE_PARENT != 0 { 0 } else { libc::SIGCHLD as u64 };
+    // SAFETY: no stack is given, so this is a fork; see `fork`.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match check_long(pid)? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid as Pid)),
+    }
+}
+
+/// Ends this process at once, without running destructors that belong to its parent.
+pub fn exit_now(code: i32) -> ! {
+    unsafe { libc::_exit(code) }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It returned this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// From the status word of `wait`.
+    pub fn from_wait_status(status: i32) -> Exit {
+        if libc::WIFSIGNALED(status) {
+            Exit::Signal(libc::WTERMSIG(status))
+        } else {
+            Exit::Code(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
+/// Reaps one ended child, any of them, without waiting.
+pub fn reap_any() -> Option<(Pid, i32)> {
+    let mut status = 0;
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    (pid > 0).then_some((pid, status))
+}
+
+/// Waits for this child to end.
+pub fn wait(pid: Pid) -> io::Result<Exit> {
+    let mut status = 0;
+    loop {
+        match check(unsafe { libc::waitpid(pid, &raw mut status, 0) }) {
+            Ok(_) => return Ok(Exit::from_wait_status(status)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sends a signal.
+pub fn kill(pid: Pid, signal: i32) -> io::Result<()> {
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// A handle on a process that cannot come to mean another one; readable once the process has ended.
+pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+    let fd = check_long(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Sends a signal to the process behind a pidfd.
+pub fn pidfd_kill(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    check_long(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
+}
+
+/// Moves this process into a namespace.
+pub fn setns(namespace: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
+    check(unsafe { libc::setns(namespace.as_raw_fd(), kind) }).map(drop)
+}
+
+/// Moves this process into new namespaces.
+pub fn unshare(flags: libc::c_int) -> io::Result<()> {
+    check(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// Sends `signal` to this process when its parent ends.
+pub fn die_with_parent(signal: i32) -> io::Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong)
+}
+
+/// Nothing that this process executes may gain rights (`no_new_privs`).
+pub fn no_new_privileges() -> io::Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+/// Hides this process's memory and its `/proc` links from those who lack rights over its own user namespace.
+pub fn not_dumpable() -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 0)
+}
+
+/// A one-argument prctl.
+pub fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
+    check(unsafe { libc::prctl(option, argument, 0, 0, 0) }).map(drop)
+}
+
+/// Rights that files made by this process do not get.
+pub fn set_umask(mask: libc::mode_t) {
+    unsafe { libc::umask(mask) };
+}
+
+/// Closes every descriptor from `first` on.
+pub fn close_from(first: i32) {
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+    if result < 0 {
+        let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) }.clamp(256, 65_536) as i32;
+        for fd in first..limit {
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+/// Makes `fd` also known as `number`; the copy survives exec.
+pub fn dup_to(fd: &impl AsRawFd, number: i32) -> io::Result<()> {
+    if fd.as_raw_fd() == number {
+        return check(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop);
+    }
+    check(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
+}
+
+/// Sixteen random bytes as 32 hex digits.
+pub fn random_name() -> io::Result<String> {
+    let mut bytes = [0u8; 16];
+    check_long(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } as libc::c_long)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
