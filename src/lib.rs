@@ -23,4 +23,5 @@ compile_error!("this crate is for Linux: Local runs on its namespaces");
 
 pub mod error;
 pub mod sandbox;
+pub mod supervisor;
 pub mod sys;

@@ -1,1 +1,44 @@
-fn main() {}
+//! The program that stays: scanner, supervisor and init of daemons on this machine. See `alien_core::supervisor`.
+//!
+//! It is called by the addon and by itself, not by people; still it says what it takes.
+
+use alien_core::sandbox::{copy, ids, own, probe};
+use alien_core::supervisor::{scanner, supervise};
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+const USAGE: &str = "usage:
+  alien-supervisor scan STATE_DIR             keep every daemon of a state directory; detaches
+  alien-supervisor run STATE_DIR DAEMON_DIR   keep one daemon
+  alien-supervisor probe SCRATCH_DIR IDS      try what this machine allows; JSON on stdout
+  alien-supervisor own LIST LAYER_DIR IDS     give the files of a layer their owners
+  alien-supervisor remove TREE IDS            remove files that belong to a sandbox's ids";
+
+fn main() -> ExitCode {
+    match run(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("alien-supervisor: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[OsString]) -> io::Result<()> {
+    let words: Vec<&str> = arguments.iter().map(|argument| argument.to_str().unwrap_or_default()).collect();
+    let path = |index: usize| Path::new(&arguments[index]);
+    let ids = |text: &str| serde_json::from_str::<ids::Ids>(text).map_err(io::Error::other);
+    match words[..] {
+        ["scan", _] => scanner::start(path(1)),
+        ["run", _, _] => supervise(path(1), path(2)),
+        ["probe", _, text] => {
+            println!("{}", serde_json::to_string(&probe::run(path(1), &ids(text)?))?);
+            Ok(())
+        }
+        ["own", _, _, text] => own::apply(path(1), path(2), &ids(text)?),
+        ["remove", _, text] => ids::as_root_of(&ids(text)?, || copy::tree(path(1))),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE)),
+    }
+}

@@ -1,0 +1,110 @@
+//! Starting the daemon: from a supervisor, through its sandbox, to a program under an init of its own.
+
+use super::init;
+use super::inside::{fail, tag};
+use crate::sandbox::{Failure, Namespaces, Program, Sandbox};
+use crate::sys::process::{self, Exit, Fork, Pid};
+use crate::sys::{Context, socket};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// A daemon's processes while they live.
+pub struct Child {
+    /// Pid 1 of the daemon's pid namespace, as seen from here; our child.
+    pub init: Pid,
+    /// The program, as seen from here.
+    pub program: Option<Pid>,
+    /// How the program ended, once it has.
+    pub exit: Option<Exit>,
+    /// Why the program could not be started.
+    pub failure: Option<Failure>,
+    /// Readable when the inside has something to say: see [`Child::hear`].
+    pub socket: OwnedFd,
+    /// The read ends of the program's outputs.
+    pub outputs: [OwnedFd; 2],
+}
+
+/// Starts the program. It runs, or its failure is known, soon after.
+pub fn launch(namespaces: &Namespaces, sandbox: &Sandbox, program: &Program) -> io::Result<Child> {
+    let (ours, theirs) = socket::message_pair()?;
+    socket::ask_for_sender(&ours)?;
+    let (stdout, stdout_end) = socket::pipe()?;
+    let (stderr, stderr_end) = socket::pipe()?;
+    match process::fork()? {
+        Fork::Child => {
+            drop((ours, stdout, stderr));
+            if let Err(error) = enter_and_clone(namespaces, sandbox, program, &theirs, [&stdout_end, &stderr_end]) {
+                fail(&theirs, &Failure::from(error));
+            }
+            process::exit_now(0)
+        }
+        Fork::Parent(_) => {
+            drop((theirs, stdout_end, stderr_end));
+            let mut child =
+                Child { init: 0, program: None, exit: None, failure: None, socket: ours, outputs: [stdout, stderr] };
+            while child.init == 0 && child.listen(socket::receive_wait) {}
+            match (child.init, child.failure) {
+                (0, Some(failure)) => Err(io::Error::other(failure.message)),
+                (0, None) => Err(io::Error::other("the process that starts the daemon ended early")),
+                (_, failure) => Ok(Child { failure, ..child }),
+            }
+        }
+    }
+}
+
+/// In a short-lived process between supervisor and init: only a process that is already inside may clone the init, and
+/// `CLONE_PARENT` makes that the supervisor's child all the same, so that it dies and is reaped with it.
+fn enter_and_clone(
+    namespaces: &Namespaces,
+    sandbox: &Sandbox,
+    program: &Program,
+    socket: &OwnedFd,
+    outputs: [&OwnedFd; 2],
+) -> io::Result<()> {
+    namespaces.enter().context(|| "enter the sandbox".to_owned())?;
+    let null = File::options().read(true).write(true).open("/dev/null").context(|| "open /dev/null".to_owned())?;
+    match process::clone(libc::CLONE_NEWPID | libc::CLONE_PARENT).context(|| "make a pid namespace".to_owned())? {
+        Fork::Child => init::run(program, &sandbox.ids, socket, &null, outputs),
+        Fork::Parent(pid) => {
+            let mut message = vec![tag::INIT];
+            message.extend_from_slice(pid.to_string().as_bytes());
+            socket::send(socket, &message)
+        }
+    }
+}
+
+impl Child {
+    /// Takes everything that the inside has said so far.
+    pub fn hear(&mut self) {
+        while self.listen(socket::receive) {}
+    }
+
+    fn listen(&mut self, receive: fn(&OwnedFd, &mut [u8]) -> socket::Received) -> bool {
+        let mut buffer = [0; 4096];
+        let socket::Received::Message(size, sender) = receive(&self.socket, &mut buffer) else { return false };
+        let (tag, body) = (buffer[0], &buffer[1.min(size)..size]);
+        let number = || std::str::from_utf8(body).ok()?.parse::<i32>().ok();
+        match tag {
+            tag::INIT => self.init = number().unwrap_or(0),
+            tag::PROGRAM => self.program = sender,
+            tag::ENDED => self.exit = number().map(Exit::from_wait_status),
+            tag::FAILED => {
+                let odd = |_| Failure::new("EXEC_FAILED", "the program could not be started");
+                self.failure = Some(serde_json::from_slice(body).unwrap_or_else(odd));
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Asks the program to end. The init passes the signal on.
+    pub fn signal(&self, signal: i32) {
+        let _ = process::kill(self.init, signal);
+    }
+
+    /// Ends the pid namespace and all in it.
+    pub fn kill(&self) {
+        let _ = process::kill(self.init, libc::SIGKILL);
+    }
+}

@@ -1,0 +1,134 @@
+//! The server's side of the control sockets: who is connected, what they ask, what they are told.
+
+use super::protocol::{Op, Reply, Request, VERSION};
+use crate::sandbox::Failure;
+use crate::sys::poll::PollSet;
+use crate::sys::socket;
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+/// More callers than this at once wait in the kernel's queue.
+const MAX_CALLERS: usize = 64;
+/// A request is one short line; who sends more is not one of ours.
+const MAX_REQUEST: usize = 1024;
+
+/// A listening socket and its callers.
+pub struct Server {
+    listener: UnixListener,
+    callers: Vec<Caller>,
+    last_id: u64,
+}
+
+/// A connection. `stream` is taken away when it is done with.
+struct Caller {
+    id: CallerId,
+    stream: Option<UnixStream>,
+    request: Vec<u8>,
+    watches: bool,
+    key: usize,
+}
+
+/// Which caller a request came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallerId(u64);
+
+impl Server {
+    /// Listens on the socket `name` in `dir`.
+    pub fn new(dir: &Path, name: &str) -> io::Result<Self> {
+        Ok(Server { listener: socket::listen(dir, name)?, callers: Vec::new(), last_id: 0 })
+    }
+
+    /// Adds what is to be waited on.
+    pub fn add_to(&mut self, set: &mut PollSet) -> Option<usize> {
+        for caller in &mut self.callers {
+            caller.key = caller.stream.as_ref().map_or(usize::MAX, |stream| set.add(stream));
+        }
+        (self.callers.len() < MAX_CALLERS).then(|| set.add(&self.listener))
+    }
+
+    /// Takes what has come since: whole requests, in order of their callers.
+    pub fn requests(&mut self, set: &PollSet, accept: Option<usize>) -> Vec<(CallerId, Op)> {
+        let mut requests = Vec::new();
+        self.callers.retain(|caller| caller.stream.is_some());
+        for caller in &mut self.callers {
+            if caller.key != usize::MAX
+                && set.ready(caller.key)
+                && let Some(op) = caller.read()
+            {
+                requests.push((caller.id, op));
+            }
+        }
+        if accept.is_some_and(|key| set.ready(key)) {
+            while let Ok((stream, _)) = self.listener.accept() {
+                let _ = stream.set_nonblocking(true);
+                self.last_id += 1;
+                let id = CallerId(self.last_id);
+                let mut caller =
+                    Caller { id, stream: Some(stream), request: Vec::new(), watches: false, key: usize::MAX };
+                if let Some(op) = caller.read() {
+                    requests.push((id, op));
+                }
+                self.callers.push(caller);
+            }
+        }
+        requests
+    }
+
+    /// Answers, if the caller is still there. It is done with unless it watches.
+    pub fn reply(&mut self, id: CallerId, reply: &Reply, keep_watching: bool) {
+        let Some(caller) = self.callers.iter_mut().find(|caller| caller.id == id) else { return };
+        caller.send(reply);
+        caller.watches = keep_watching;
+        if !keep_watching {
+            caller.stream = None;
+        }
+    }
+
+    /// Tells everyone who watches.
+    pub fn announce(&mut self, reply: impl FnOnce() -> Reply) {
+        if self.callers.iter().any(|caller| caller.watches && caller.stream.is_some()) {
+            let reply = reply();
+            self.callers.iter_mut().filter(|caller| caller.watches).for_each(|caller| caller.send(&reply));
+        }
+    }
+}
+
+impl Caller {
+    fn read(&mut self) -> Option<Op> {
+        let mut buffer = [0; MAX_REQUEST];
+        let read = self.stream.as_mut()?.read(&mut buffer);
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Ok(size) if size > 0 && self.request.len() + size <= MAX_REQUEST => {
+                self.request.extend_from_slice(&buffer[..size]);
+            }
+            _ => {
+                self.stream = None;
+                return None;
+            }
+        }
+        let end = self.request.iter().position(|byte| *byte == b'\n')?;
+        let line: Vec<u8> = self.request.drain(..=end).collect();
+        match serde_json::from_slice::<Request>(&line) {
+            Ok(Request { v: VERSION, op }) => Some(op),
+            _ => {
+                let failure =
+                    Failure::new("PROTOCOL_MISMATCH", "this supervisor speaks another version of the protocol")
+                        .hint("use the same version of @alienplatform/core for every call on one state directory");
+                self.send(&Reply::Refused(failure));
+                self.stream = None;
+                None
+            }
+        }
+    }
+
+    /// A caller that does not read what it asked for is let go: nobody may make a supervisor wait.
+    fn send(&mut self, reply: &Reply) {
+        let mut line = serde_json::to_vec(reply).unwrap_or_default();
+        line.push(b'\n');
+        if self.stream.as_mut().is_some_and(|stream| stream.write_all(&line).is_err()) {
+            self.stream = None;
+        }
+    }
+}

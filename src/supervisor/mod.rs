@@ -1,0 +1,50 @@
+//! Keeps one process alive, and keeps those alive that do so.
+//!
+//! # Theory of operation
+//!
+//! One *scanner* per state directory keeps one *supervisor* per daemon; a supervisor keeps its daemon. All are the
+//! same small native program, detached from whoever deployed, single threaded, without an async runtime.
+//!
+//! ```text
+//! scanner                      <state>/scan.lock, <state>/scanner.sock
+//! └─ supervisor                <daemon>/lock, <daemon>/control.sock
+//!    └─ init (pid 1 inside)    reaps zombies, passes signals on
+//!       └─ the daemon's program
+//! ```
+//!
+//! The folders are the truth. A daemon is wanted while its folder `deployments/<name>/daemons/<id>/` holds a
+//! `spec.json` and no `removed`; deploying writes folders and tells the scanner to look, nothing more. So whoever is
+//! killed at whatever moment, what is there says what should be.
+//!
+//! Liveness is a lock, never a guess about a pid: a supervisor holds `<daemon>/lock` (fcntl(2) record lock) for its
+//! life, the kernel names the holder, and the holder's pidfd says when it ends. Scanner and supervisors watch each
+//! other that way: a supervisor that ends is started again by the scanner, and a scanner that ends by whichever
+//! supervisor sees it first.
+//!
+//! The init asks the kernel to be killed with its supervisor, and a pid namespace dies with its init: there is never
+//! a second copy of a daemon.
+//!
+//! | file of a daemon's folder | written by | holds |
+//! |---|---|---|
+//! | `spec.json` | deploy, for a new daemon; else the supervisor | the [`spec::Document`] that runs |
+//! | `next.json` | deploy | the one that it asks to run instead (`update`) |
+//! | `previous.json` | supervisor | the one before, for the way back |
+//! | `state.json` | supervisor | restart count and last exit |
+//! | `removed` | destroy | that the daemon is not wanted any more |
+//! | `logs/` | supervisor | its output, see [`log`] |
+//! | `tops/` | supervisor | writable tops, one per image digest |
+
+pub mod backoff;
+mod child;
+mod control;
+mod daemon;
+mod init;
+mod inside;
+pub mod lock;
+pub mod log;
+pub mod protocol;
+pub mod scanner;
+pub mod spec;
+mod state;
+
+pub use daemon::supervise;

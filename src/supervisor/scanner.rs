@@ -1,0 +1,328 @@
+//! The scanner: keeps a supervisor beside every daemon that is wanted, and clears away those that are not.
+
+use super::control::Server;
+use super::lock;
+use super::protocol::{Op, Reply, SCANNER};
+use super::spec::{self, Document};
+use crate::sandbox::ids::{self, Ids};
+use crate::sandbox::{Failure, copy};
+use crate::sys::poll::PollSet;
+use crate::sys::process::{self, Fork, Pid};
+use crate::sys::{Context, signal, socket, time};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Held by the scanner of a state directory.
+pub const LOCK: &str = "scan.lock";
+/// What scanner and supervisors have to say, should anyone ask.
+pub const LOG: &str = "scanner.log";
+/// A supervisor that ended this soon after its start is not started again at once.
+const THROTTLE: Duration = Duration::from_secs(1);
+
+/// One daemon's folder, and who looks after it.
+struct Kept {
+    dir: PathBuf,
+    /// Its supervisor: pid, a handle that is readable once it has ended, and when we started it.
+    supervisor: Option<(Pid, OwnedFd, Duration)>,
+    /// The child that removes the folder.
+    remover: Option<Pid>,
+    /// Nothing is tried before this.
+    not_before: Duration,
+    told_to_end: bool,
+}
+
+struct Scanner {
+    state_dir: PathBuf,
+    server: Server,
+    kept: Vec<Kept>,
+    ending: bool,
+}
+
+/// Starts a scanner for `state_dir`, detached from this process; returns once it listens. Fine if one is there already.
+pub fn start(state_dir: &Path) -> io::Result<()> {
+    let (mut told, tell) = socket::pipe().map(|(r, w)| (File::from(r), File::from(w)))?;
+    if let Fork::Parent(pid) = process::fork()? {
+        drop(tell);
+        let mut word = String::new();
+        told.read_to_string(&mut word)?;
+        process::wait(pid)?;
+        return match word.as_str() {
+            "" => Ok(()),
+            why => Err(io::Error::other(why.to_owned())),
+        };
+    }
+    unsafe { libc::setsid() };
+    // The process between, gone at once, leaves the scanner without a parent that could wait for it or signal it.
+    if !matches!(process::fork(), Ok(Fork::Child)) {
+        process::exit_now(0);
+    }
+    drop(told);
+    let result = detach(state_dir).and_then(|()| Scanner::new(state_dir));
+    match result {
+        Ok(None) => process::exit_now(0),
+        Ok(Some((mut scanner, lock, signals))) => {
+            drop(tell);
+            if let Err(error) = scanner.run(&signals) {
+                eprintln!("the scanner ends: {error}");
+            }
+            drop(lock);
+            process::exit_now(0)
+        }
+        Err(error) => {
+            let _ = write!(&tell, "{error}");
+            process::exit_now(1)
+        }
+    }
+}
+
+/// Lets go of everything that belongs to whoever called: terminal, folder, environment, descriptors.
+fn detach(state_dir: &Path) -> io::Result<()> {
+    signal::reset_all();
+    process::set_umask(0o077);
+    std::env::set_current_dir("/")?;
+    let log = state_dir.join(LOG);
+    let too_long = fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 1024 * 1024);
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let log = File::options()
+        .create(true)
+        .append(!too_long)
+        .write(true)
+        .truncate(too_long)
+        .mode(0o600)
+        .open(&log)
+        .context(|| format!("open {}", log.display()))?;
+    process::dup_to(&null, 0)?;
+    process::dup_to(&null, 1)?;
+    process::dup_to(&log, 2)?;
+    // Orphans of a killed supervisor come to us, so that they are reaped on machines whose pid 1 does not.
+    process::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+impl Scanner {
+    /// `None` where another scanner has this state directory.
+    fn new(state_dir: &Path) -> io::Result<Option<(Self, lock::Lock, OwnedFd)>> {
+        let Some(lock) = lock::take(&state_dir.join(LOCK))? else { return Ok(None) };
+        let signals = signal::descriptor(&[libc::SIGCHLD, libc::SIGTERM])?;
+        let server = Server::new(state_dir, SCANNER)?;
+        let scanner = Scanner { state_dir: state_dir.to_owned(), server, kept: Vec::new(), ending: false };
+        Ok(Some((scanner, lock, signals)))
+    }
+
+    fn run(&mut self, signals: &OwnedFd) -> io::Result<()> {
+        let mut set = PollSet::default();
+        self.look();
+        loop {
+            if self.kept.is_empty() {
+                // Who deploys writes the folder first and calls then: one last look sees what came meanwhile, and a
+                // call that finds nobody starts a new scanner.
+                let _ = fs::remove_file(self.state_dir.join(SCANNER));
+                self.look();
+                if self.kept.is_empty() {
+                    return Ok(());
+                }
+                self.server = Server::new(&self.state_dir, SCANNER)?;
+            }
+            set.clear();
+            let signal_key = set.add(signals);
+            for kept in &self.kept {
+                if let Some((_, handle, _)) = &kept.supervisor {
+                    set.add(handle);
+                }
+            }
+            let accept = self.server.add_to(&mut set);
+            set.wait(self.next_timer())?;
+            if set.ready(signal_key) {
+                self.signalled(signals);
+            }
+            for (caller, op) in self.server.requests(&set, accept) {
+                let reply = match op {
+                    Op::Scan => {
+                        self.look();
+                        Reply::Accepted
+                    }
+                    _ => Reply::Refused(Failure::new("WRONG_SOCKET", "a scanner only scans")),
+                };
+                self.server.reply(caller, &reply, false);
+            }
+            self.tend_all();
+        }
+    }
+
+    fn next_timer(&self) -> Option<Duration> {
+        let now = time::monotonic();
+        let idle = |kept: &&Kept| kept.supervisor.is_none() && kept.remover.is_none();
+        self.kept.iter().filter(idle).map(|kept| kept.not_before.saturating_sub(now)).min()
+    }
+
+    fn signalled(&mut self, signals: &OwnedFd) {
+        while let Some(signal) = signal::next(signals) {
+            self.ending |= signal == libc::SIGTERM;
+        }
+        while let Some((pid, status)) = process::reap_any() {
+            for kept in self.kept.iter_mut().filter(|kept| kept.remover == Some(pid)) {
+                kept.remover = None;
+                if status != 0 {
+                    kept.not_before = time::monotonic() + THROTTLE;
+                }
+            }
+        }
+    }
+
+    /// Finds the daemons' folders.
+    fn look(&mut self) {
+        for name in entries(&self.state_dir.join("deployments")) {
+            for dir in entries(&name.join("daemons")) {
+                if !self.kept.iter().any(|kept| kept.dir == dir) {
+                    self.kept.push(Kept {
+                        dir,
+                        supervisor: None,
+                        remover: None,
+                        not_before: Duration::ZERO,
+                        told_to_end: false,
+                    });
+                }
+            }
+        }
+        self.tend_all();
+    }
+
+    fn tend_all(&mut self) {
+        let (state_dir, ending) = (self.state_dir.clone(), self.ending);
+        self.kept.retain_mut(|kept| kept.tend(&state_dir, ending));
+    }
+}
+
+impl Kept {
+    /// Does what the folder asks for. Gives false once there is nothing to look after any more.
+    fn tend(&mut self, state_dir: &Path, ending: bool) -> bool {
+        if self.remover.is_some() {
+            return true;
+        }
+        let now = time::monotonic();
+        // A folder comes with its spec, so one without is what is left of a removal.
+        let unwanted = self.dir.join(spec::REMOVED).exists() || !self.dir.join(spec::CURRENT).exists();
+        if let Some((_, handle, started)) = &self.supervisor
+            && crate::sys::poll::is_ready(handle)
+        {
+            if !unwanted && now.saturating_sub(*started) < THROTTLE {
+                self.not_before = *started + THROTTLE;
+            }
+            self.supervisor = None;
+        }
+        if !self.dir.exists() {
+            return self.supervisor.is_some();
+        }
+        if self.supervisor.is_none() {
+            // One that an earlier scanner started, or that a caller's scanner did while we began.
+            self.supervisor =
+                lock::holder_handle(&self.dir.join("lock")).map(|(pid, handle)| (pid, handle, Duration::ZERO));
+        }
+        match &self.supervisor {
+            Some((_, handle, _)) if (unwanted || ending) && !self.told_to_end => {
+                self.told_to_end = process::pidfd_kill(handle, libc::SIGTERM).is_ok();
+            }
+            None if unwanted && now >= self.not_before => self.remove(),
+            None if !unwanted && ending => return false,
+            None if !unwanted && now >= self.not_before => self.start(state_dir, now),
+            _ => {}
+        }
+        true
+    }
+
+    fn start(&mut self, state_dir: &Path, now: Duration) {
+        self.told_to_end = false;
+        let started = std::env::current_exe().and_then(|program| {
+            let child = Command::new(program)
+                .arg("run")
+                .args([state_dir, &self.dir])
+                .env_clear()
+                .stdin(Stdio::null())
+                .spawn()?;
+            Ok((child.id() as Pid, process::pidfd_open(child.id() as Pid)?, now))
+        });
+        match started {
+            Ok(supervisor) => self.supervisor = Some(supervisor),
+            Err(error) => {
+                eprintln!("{}: cannot start a supervisor: {error}", self.dir.display());
+                self.not_before = now + THROTTLE;
+            }
+        }
+    }
+
+    /// Removes the folder in a child. What says that it is unwanted, and whose files it holds, goes last: whoever is
+    /// killed half-way, the next scanner goes on.
+    fn remove(&mut self) {
+        match process::fork() {
+            Ok(Fork::Parent(pid)) => self.remover = Some(pid),
+            Ok(Fork::Child) => {
+                let result = remove_daemon(&self.dir);
+                if let Err(error) = &result {
+                    eprintln!("{}: cannot be removed: {error}", self.dir.display());
+                }
+                process::exit_now(i32::from(result.is_err()))
+            }
+            Err(error) => {
+                eprintln!("{}: cannot be removed: {error}", self.dir.display());
+                self.not_before = time::monotonic() + THROTTLE;
+            }
+        }
+    }
+}
+
+fn remove_daemon(dir: &Path) -> io::Result<()> {
+    let ids = spec::read::<Document>(&dir.join(spec::CURRENT)).map_or(Ids::Identity, |spec| spec.run.sandbox.ids);
+    // In this order: a spec without its mark would be a daemon that is wanted.
+    let last = [spec::CURRENT, spec::REMOVED].map(|name| dir.join(name));
+    ids::as_root_of(&ids, || {
+        entries(dir).into_iter().filter(|entry| !last.contains(entry)).try_for_each(|entry| copy::tree(&entry))
+    })?;
+    last.iter().try_for_each(|file| copy::tree(file))?;
+    copy::tree(dir)
+}
+
+/// What is in a folder; nothing where there is none. Names that begin with a dot are somebody's half-made things.
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries.flatten().map(|entry| entry.path()).filter(|path| !hidden(path)).collect()
+}
+
+/// A supervisor's eye on the scanner.
+pub struct Watched {
+    state_dir: PathBuf,
+    handle: Option<OwnedFd>,
+}
+
+impl Watched {
+    /// Looks for the scanner of `state_dir`.
+    pub fn new(state_dir: &Path) -> Self {
+        let handle = lock::holder_handle(&state_dir.join(LOCK)).map(|(_, handle)| handle);
+        Watched { state_dir: state_dir.to_owned(), handle }
+    }
+
+    /// Readable once the scanner has ended.
+    pub fn handle(&self) -> Option<&impl AsRawFd> {
+        self.handle.as_ref()
+    }
+
+    /// The scanner has ended: there must be another one. The first of many supervisors to see it starts it.
+    pub fn renew(&mut self) {
+        let find = |path: &Path| lock::holder_handle(path).map(|(_, handle)| handle);
+        let path = self.state_dir.join(LOCK);
+        self.handle = find(&path);
+        if self.handle.is_none() {
+            let started = std::env::current_exe().and_then(|program| {
+                Command::new(program).arg("scan").arg(&self.state_dir).env_clear().stdin(Stdio::null()).status()
+            });
+            if let Err(error) = started {
+                eprintln!("cannot start a scanner: {error}");
+            }
+            self.handle = find(&path);
+        }
+    }
+}
