@@ -23,6 +23,8 @@ compile_error!("this crate is for Linux: Local runs on its namespaces");
 
 pub mod error;
 #[cfg(feature = "addon")]
+pub mod image;
+#[cfg(feature = "addon")]
 pub mod model;
 #[cfg(feature = "addon")]
 pub mod preflight;

@@ -1,0 +1,192 @@
+//! The layers of an image on their way into the store: downloaded side by side, unpacked from the lowest up.
+
+use super::Progress;
+use super::digest::Digest;
+use super::error::{Error, Result};
+use super::manifest::Descriptor;
+use super::pull::{Listener, Located, Source, blocking};
+use super::store::{Session, Store};
+use super::unpack::{Blob, Target, unpack};
+use futures_util::future::try_join_all;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, oneshot};
+
+/// Layers of one image that are downloaded at once.
+const DOWNLOADS: usize = 4;
+const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+
+impl Store {
+    /// Fetches and unpacks the layers that are missing. When it fails or is dropped, threads stop at their next read.
+    pub(super) async fn fetch_layers(&self, located: &Located, source: &Source, progress: Listener<'_>) -> Result<()> {
+        let session = Arc::new(self.session()?);
+        let chain = Digest::chain(located.config.diff_ids());
+        let missing = chain.iter().zip(&located.manifest.layers).filter(|(chain_id, _)| !self.has_layer(chain_id));
+        let arrivals = Arrivals::new(missing.map(|(_, layer)| layer.size).sum(), progress);
+        let downloads = Semaphore::new(DOWNLOADS);
+        let cancelled = CancelOnDrop::default();
+        let mut below: Option<oneshot::Receiver<()>> = None;
+        let mut layers = Vec::new();
+        for (index, layer) in located.manifest.layers.iter().enumerate() {
+            let (done, above) = oneshot::channel();
+            let job = LayerJob {
+                store: self,
+                source,
+                session: &session,
+                layer,
+                diff_id: &located.config.diff_ids()[index],
+                chain: &chain[..=index],
+                layers: chain.len(),
+                downloads: &downloads,
+                arrivals: &arrivals,
+                cancelled: &cancelled.0,
+                progress,
+            };
+            let lower = below.replace(above);
+            layers.push(async move {
+                job.run(lower).await?;
+                // The layer above may have failed and be gone.
+                let _ = done.send(());
+                Ok(())
+            });
+        }
+        try_join_all(layers).await.map(|_: Vec<()>| ())
+    }
+}
+
+/// One layer on its way into the store.
+struct LayerJob<'a> {
+    store: &'a Store,
+    source: &'a Source,
+    session: &'a Arc<Session>,
+    layer: &'a Descriptor,
+    diff_id: &'a Digest,
+    /// Chain ids of the layers below and, last, of this one.
+    chain: &'a [Digest],
+    layers: usize,
+    downloads: &'a Semaphore,
+    arrivals: &'a Arrivals<'a>,
+    cancelled: &'a Arc<AtomicBool>,
+    progress: Listener<'a>,
+}
+
+impl LayerJob<'_> {
+    async fn run(&self, below: Option<oneshot::Receiver<()>>) -> Result<()> {
+        let Some((chain_id, below_ids)) = self.chain.split_last() else { return Ok(()) };
+        // Another call in this process may be at the same layer.
+        let turn = turn_at(self.store.layer_dir(chain_id));
+        let _turn = turn.lock().await;
+        if self.store.has_layer(chain_id) {
+            return wait_for(below).await;
+        }
+        let (layer, diff_id) = (self.layer, self.diff_id.clone());
+        let dir = &self.session.dir;
+        let (blob, place) = match self.source {
+            Source::Registry(registry) => {
+                let path = dir.join(format!("{}.blob", chain_id.hex()));
+                {
+                    let _permit = self.downloads.acquire().await;
+                    registry.download(layer, &path, &|bytes| self.arrivals.add(bytes)).await?;
+                }
+                let (size, digest) = (layer.size, layer.digest.clone());
+                (Blob { path, offset: 0, size, digest, verified: true, diff_id }, registry.place())
+            }
+            Source::Layout(layout) => {
+                let found = layout.locate(&layer.digest)?;
+                if found.size != layer.size {
+                    let (is, says) = (found.size, layer.size);
+                    let what = format!("layer {} has {is} bytes, its manifest says {says}", layer.digest);
+                    return Err(Error::Corrupt { place: Box::new(layout.place().clone()), what });
+                }
+                let (size, digest) = (found.size, layer.digest.clone());
+                (
+                    Blob { path: found.path, offset: found.offset, size, digest, verified: false, diff_id },
+                    layout.place(),
+                )
+            }
+        };
+        wait_for(below).await?;
+        (self.progress)(Progress::Unpacking { layer: self.chain.len(), layers: self.layers });
+        let lowers = below_ids.iter().map(|id| (self.store.layer_dir(id), self.store.owners_file(id))).collect();
+        let target =
+            Target { tree: dir.join(chain_id.hex()), owners: dir.join(format!("{}.owners", chain_id.hex())), lowers };
+        let (store, place, chain_id) = (self.store.clone(), place.clone(), chain_id.clone());
+        // Held until the thread is done, so that the folder is not removed under it.
+        let (session, cancelled) = (self.session.clone(), self.cancelled.clone());
+        blocking(move || {
+            let has_owners = unpack(&blob, &target, store.limits(), &place, &cancelled)?;
+            store.publish_layer(&target.tree, has_owners.then_some(&target.owners), &chain_id)?;
+            if blob.verified {
+                remove_blob(&blob.path)?;
+            }
+            drop(session);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Waits until the layer below is in the store. When it fails, its error ends the whole call, and with it this wait.
+async fn wait_for(below: Option<oneshot::Receiver<()>>) -> Result<()> {
+    if let Some(below) = below
+        && below.await.is_err()
+    {
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
+
+fn remove_blob(path: &Path) -> Result<()> {
+    std::fs::remove_file(path).map_err(|why| Error::store("remove", path, why))
+}
+
+/// Tells threads to stop when the call that started them is let go of.
+#[derive(Default)]
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+type Turn = tokio::sync::Mutex<()>;
+
+/// One lock for each layer that this process is making, whichever store handle is used.
+fn turn_at(layer: PathBuf) -> Arc<Turn> {
+    static TURNS: LazyLock<Mutex<HashMap<PathBuf, Weak<Turn>>>> = LazyLock::new(Mutex::default);
+    let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+    turns.retain(|_, turn| turn.strong_count() > 0);
+    if let Some(turn) = turns.get(&layer).and_then(Weak::upgrade) {
+        return turn;
+    }
+    let turn = Arc::new(Turn::default());
+    turns.insert(layer, Arc::downgrade(&turn));
+    turn
+}
+
+/// Adds up what arrives and tells of it, not too often.
+struct Arrivals<'a> {
+    bytes: AtomicU64,
+    total_bytes: u64,
+    told: Mutex<Option<Instant>>,
+    progress: Listener<'a>,
+}
+
+impl<'a> Arrivals<'a> {
+    fn new(total_bytes: u64, progress: Listener<'a>) -> Arrivals<'a> {
+        Arrivals { bytes: AtomicU64::new(0), total_bytes, told: Mutex::new(None), progress }
+    }
+
+    fn add(&self, more: u64) {
+        let bytes = self.bytes.fetch_add(more, Ordering::Relaxed) + more;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes == self.total_bytes || told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
+            *told = Some(Instant::now());
+            (self.progress)(Progress::Downloading { bytes, total_bytes: self.total_bytes });
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! References become unpacked layers: registries and layouts, the content-addressed store, unpacking.
+//!
+//! ```text
+//! mod        what callers see
+//! pull       the way from a reference to its documents
+//! layers     downloads and unpacking of one image's layers, side by side and in order
+//! registry   the distribution protocol: requests, authorisation, downloads that go on where they were cut
+//! layout     image layouts in folders and archives
+//! unpack     a compressed layer becomes a directory that overlayfs can stack; hostile input
+//! store      what is kept, and how processes share it
+//! manifest   the documents of an image          platform   which of them this machine can run
+//! digest     sha256                             error      what can go wrong
+//! ```
+//!
+//! A layer is downloaded to a file first and unpacked from there, rather than unpacked while it arrives. So a cut
+//! download goes on where it was, a slow disk does not hold a connection open, and no decoder sees a byte of a blob
+//! before the blob's digest is known to be right. The price, one more pass through the page cache, is small next to
+//! decompression. Downloads run side by side (four); unpacking goes from the lowest layer up, one at a time,
+//! while those above still arrive. The compressed file is deleted when its layer is unpacked.
+//!
+//! This floor knows no daemon and reads no environment variable: everything comes in by [`Options`].
+
+mod digest;
+mod error;
+mod layers;
+mod layout;
+mod manifest;
+mod platform;
+mod pull;
+mod registry;
+mod store;
+mod unpack;
+
+pub use error::{Error, Place, Result};
+pub use manifest::ImageConfig;
+pub use platform::Platform;
+pub use store::Store;
+pub use unpack::Limits;
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where images come from, as the engine's options say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Options {
+    /// What is special about a registry, by host with optional port, as it stands in references (`docker.io`).
+    pub registries: BTreeMap<String, RegistryOptions>,
+    /// A Docker `config.json` or Podman `auth.json` with credentials. One that is not there is an empty one.
+    pub docker_config: Option<PathBuf>,
+    /// When a registry is asked about an image that is here already.
+    pub pull: PullPolicy,
+}
+
+/// What is special about one registry. Its `Debug` does not show the password.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RegistryOptions {
+    /// A URL that is asked in place of the registry, perhaps with a path prefix; plain HTTP only to loopback or with
+    /// [`RegistryOptions::insecure`]. There is no way back to the registry itself when the mirror fails. Credentials
+    /// of the registry are not sent to a mirror on another host, which has its own under its own host.
+    pub mirror: Option<String>,
+    /// Whether the registry is asked over plain HTTP. A loopback one always is, unless it has a CA file.
+    pub insecure: bool,
+    /// PEM certificates to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// With `password`: who to be, before the credentials file is asked.
+    pub username: Option<String>,
+    /// The password or access token.
+    pub password: Option<String>,
+}
+
+impl fmt::Debug for RegistryOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RegistryOptions { mirror, insecure, ca_file, username, password } = self;
+        f.debug_struct("RegistryOptions")
+            .field("mirror", mirror)
+            .field("insecure", insecure)
+            .field("ca_file", ca_file)
+            .field("username", username)
+            .field("password", &password.as_ref().map(|_| "***"))
+            .finish()
+    }
+}
+
+/// When a registry is asked about an image that is here already; Kubernetes' `imagePullPolicy`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PullPolicy {
+    /// Always for the tag `latest`, only when it is missing for all others.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// Always; what is here is used when the registry cannot be reached.
+    #[serde(rename = "always")]
+    Always,
+    /// Only when it is missing.
+    #[serde(rename = "missing")]
+    IfNotPresent,
+}
+
+/// What a reference means now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// `sha256:…` of the manifest for this machine's platform.
+    pub digest: String,
+    /// Whether all of the image is in the store.
+    pub cached: bool,
+    /// Why the registry's answer is missing, where what was here stands in for it.
+    pub unreachable: Option<String>,
+}
+
+/// An image, ready to be stacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The reference in full.
+    pub reference: String,
+    /// `sha256:…` of the manifest for this machine's platform.
+    pub digest: String,
+    /// How it wants to be run.
+    pub config: ImageConfig,
+    /// Unpacked directories, lowest first, all in [`Store::layers_dir`]; their names are 64 hex digits.
+    pub layers: Vec<PathBuf>,
+    /// Lists of owners, `UID GID PATH\0` records, for those layers that have one: `<layer>.owners` beside the layer.
+    /// Layers that root unpacked have none, their files are owned as they should be.
+    pub owners: Vec<PathBuf>,
+}
+
+/// What happens while an image is made ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// The registry or layout is asked what the reference means.
+    Resolving,
+    /// It means the manifest with this digest.
+    Resolved { digest: String },
+    /// Bytes of compressed layers that have arrived, of all that are missing; at most 20 times a second.
+    Downloading { bytes: u64, total_bytes: u64 },
+    /// A layer is being unpacked, counted from 1.
+    Unpacking { layer: usize, layers: usize },
+    /// The registry could not be asked; what is here is used.
+    UsingCached { reason: String },
+    /// Everything is here.
+    Ready,
+}

@@ -1,0 +1,256 @@
+//! The content-addressed store: what has been fetched, verified and unpacked, shared by every process that opens it.
+//!
+//! ```text
+//! <store>/                          mode 0700 when made here: layers may hold setuid programs
+//!   blobs/sha256/<hex>              manifests and configurations, under their digests
+//!   layers/<hex>/                   an unpacked layer, under its chain id; a directory that overlayfs can stack
+//!   layers/<hex>.owners             who owns what in it, where files could not be given away (see `unpack::owners`)
+//!   refs/<hex>.json                 {reference, platform, digest}: what a reference meant when it was last complete
+//!   tmp/<session>/                  what is half made
+//!   tmp/<session>.lock              locked (flock) as long as the process that makes it lives
+//! ```
+//!
+//! Layers are kept by **chain id**, not by diff id: where a layer puts `bin/sh` and a lower layer has made `bin` a
+//! symbolic link to `usr/bin`, the file belongs in `usr/bin` (that is what applying the layer to the tree below it
+//! means), so what a layer unpacks to depends on what is below. Equal stacks are still shared, and the chain id of a
+//! lowest layer is its diff id. containerd keeps its snapshots the same way.
+//!
+//! Everything is made in `tmp` and renamed into place, so what has a name is whole. Compressed layers are deleted
+//! once unpacked. A killed process leaves its session in `tmp`; the next [`Store::open`] that can take the session's
+//! lock removes it. Two processes that make the same layer both succeed: the second finds the name taken by an
+//! equal directory and drops its own. A cached image is read without any lock.
+
+use super::digest::Digest;
+use super::error::{Error, Result};
+use super::platform::Platform;
+use super::unpack::Limits;
+use rustix::fs::{FlockOperation, flock, fstat, syncfs};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A store of images. Cheap to clone; several may be open on one folder, in one process or in many.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    layers: PathBuf,
+    limits: Limits,
+}
+
+/// What a reference meant on a platform when all of its layers were last here.
+#[derive(Debug, Serialize, Deserialize)]
+struct RefRecord {
+    reference: String,
+    platform: String,
+    digest: Digest,
+}
+
+impl Store {
+    /// Opens the store in `dir`, making it where it is not there yet, and clears away what killed processes left.
+    ///
+    /// # Errors
+    /// [`Error::StoreNotWritable`], [`Error::StoreFull`] or [`Error::Store`] when the folders cannot be made. A store
+    /// that exists on a read-only file system opens: what is cached in it can be used.
+    pub fn open(dir: &Path) -> Result<Store> {
+        Store::open_with(dir, Limits::default())
+    }
+
+    /// As [`Store::open`], with other bounds on what a layer may unpack to.
+    pub fn open_with(dir: &Path, limits: Limits) -> Result<Store> {
+        // Layer directories are handed out as paths, and the caller may change its working directory.
+        let dir = std::path::absolute(dir).map_err(|why| Error::store("find", dir, why))?;
+        if let Some(parent) = dir.parent() {
+            fs::create_dir_all(parent).map_err(|why| Error::store("make", parent, why))?;
+        }
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Err(why) if why.kind() != io::ErrorKind::AlreadyExists => return Err(Error::store("make", &dir, why)),
+            _ => {}
+        }
+        for name in ["blobs/sha256", "layers", "refs", "tmp"] {
+            let path = dir.join(name);
+            fs::create_dir_all(&path).map_err(|why| Error::store("make", &path, why))?;
+        }
+        let store = Store { inner: Arc::new(Inner { layers: dir.join("layers"), dir, limits }) };
+        store.sweep();
+        Ok(store)
+    }
+
+    /// The folder that holds all layer directories, so that overlayfs can be given short, relative names.
+    pub fn layers_dir(&self) -> &Path {
+        &self.inner.layers
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    pub(super) fn layer_dir(&self, chain_id: &Digest) -> PathBuf {
+        self.inner.layers.join(chain_id.hex())
+    }
+
+    pub(super) fn owners_file(&self, chain_id: &Digest) -> PathBuf {
+        self.inner.layers.join(format!("{}.owners", chain_id.hex()))
+    }
+
+    pub(super) fn has_layer(&self, chain_id: &Digest) -> bool {
+        fs::symlink_metadata(self.layer_dir(chain_id)).is_ok_and(|meta| meta.is_dir())
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.inner.dir.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// A manifest or configuration, or `None` where it is not here, or no longer what its name says.
+    pub(super) fn blob(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let bytes = fs::read(self.blob_path(digest)).ok()?;
+        (Digest::of(&bytes) == *digest).then_some(bytes)
+    }
+
+    /// Keeps a manifest or configuration whose digest has been checked.
+    pub(super) fn put_blob(&self, session: &Session, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        if self.blob(digest).is_some() {
+            return Ok(());
+        }
+        self.put(session, &self.blob_path(digest), bytes)
+    }
+
+    fn ref_path(&self, reference: &str, platform: &Platform) -> PathBuf {
+        let name = Digest::of(format!("{reference}\n{platform}").as_bytes());
+        self.inner.dir.join("refs").join(format!("{}.json", name.hex()))
+    }
+
+    /// What `reference` meant when it was last complete.
+    pub(super) fn known(&self, reference: &str, platform: &Platform) -> Option<Digest> {
+        let bytes = fs::read(self.ref_path(reference, platform)).ok()?;
+        let record: RefRecord = serde_json::from_slice(&bytes).ok()?;
+        (record.reference == reference && record.platform == platform.to_string()).then_some(record.digest)
+    }
+
+    /// Remembers what `reference` means; to be called once everything of it is here.
+    pub(super) fn remember(
+        &self,
+        session: &Session,
+        reference: &str,
+        platform: &Platform,
+        digest: &Digest,
+    ) -> Result<()> {
+        let record =
+            RefRecord { reference: reference.to_owned(), platform: platform.to_string(), digest: digest.clone() };
+        let path = self.ref_path(reference, platform);
+        let bytes = serde_json::to_vec(&record).map_err(|why| Error::store("write", &path, why.into()))?;
+        self.put(session, &path, &bytes)
+    }
+
+    /// Writes a small file so that it is there whole or not at all, even through a power cut.
+    fn put(&self, session: &Session, path: &Path, bytes: &[u8]) -> Result<()> {
+        let failed = |why| Error::store("write", path, why).needing(bytes.len() as u64);
+        let mut file = tempfile::NamedTempFile::new_in(&session.dir).map_err(failed)?;
+        file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        file.persist(path).map_err(|why| failed(why.error))?;
+        Ok(())
+    }
+
+    /// Gives a layer that was unpacked in `session` its name.
+    ///
+    /// The whole file system is synced before: a rename may reach the disk before the data of the files below it,
+    /// and a layer of empty files would be taken for whole after a power cut.
+    pub(super) fn publish_layer(&self, tree: &Path, owners: Option<&Path>, chain_id: &Digest) -> Result<()> {
+        let target = self.layer_dir(chain_id);
+        File::open(tree).and_then(|dir| Ok(syncfs(dir)?)).map_err(|why| Error::store("sync", tree, why))?;
+        // The list goes first: a layer that has its name has its list.
+        if let Some(owners) = owners {
+            fs::rename(owners, self.owners_file(chain_id)).map_err(|why| Error::store("write", &target, why))?;
+        }
+        match fs::rename(tree, &target) {
+            // Another process was faster; equal names mean equal contents.
+            Err(why) if matches!(why.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(()),
+            Err(why) => Err(Error::store("write", &target, why)),
+            Ok(()) => {
+                let synced = File::open(&self.inner.layers).and_then(|dir| dir.sync_all());
+                synced.map_err(|why| Error::store("sync", &self.inner.layers, why))
+            }
+        }
+    }
+
+    /// A place of this call's own for what is half made.
+    pub(super) fn session(&self) -> Result<Session> {
+        let tmp = self.inner.dir.join("tmp");
+        let failed = |why| Error::store("write", &tmp, why);
+        loop {
+            let lock = tempfile::Builder::new().prefix("s").suffix(".lock").tempfile_in(&tmp).map_err(failed)?;
+            let (file, path) = lock.keep().map_err(|why| failed(why.error))?;
+            flock(&file, FlockOperation::LockExclusive).map_err(|why| failed(why.into()))?;
+            // Between the two calls a sweep may have taken the new, still unlocked file for a dead one's.
+            if fstat(&file).map_err(|why| failed(why.into()))?.st_nlink == 0 {
+                continue;
+            }
+            let dir = path.with_extension("");
+            let session = Session { dir: dir.clone(), lock_path: path, _lock: file };
+            DirBuilder::new().mode(0o700).create(&dir).map_err(failed)?;
+            return Ok(session);
+        }
+    }
+
+    /// Removes the sessions of processes that are gone. What cannot be removed stays for the next one.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.inner.dir.join("tmp")) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let (dir, lock_path) = match path.extension() {
+                Some(_) => (path.with_extension(""), path),
+                None => (path.clone(), path.with_extension("lock")),
+            };
+            // A session's lock is there before its folder and goes after it: a folder without one belongs to nobody.
+            match File::options().read(true).write(true).open(&lock_path) {
+                Ok(lock) => {
+                    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                        remove_tree(&dir);
+                        let _ = fs::remove_file(&lock_path);
+                    }
+                }
+                Err(why) if why.kind() == io::ErrorKind::NotFound => remove_tree(&dir),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// A folder in `tmp` and the lock that keeps it; both go when the last holder lets go of it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) dir: PathBuf,
+    lock_path: PathBuf,
+    _lock: File,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        remove_tree(&self.dir);
+        let _ = fs::remove_file(&self.lock_path);
+    }
+}
+
+/// Removes what is left of a session. Its directories may lack the permissions that removing needs; nobody else
+/// writes there, so they can be given without a race.
+pub(super) fn remove_tree(dir: &Path) {
+    fn open_up(dir: &Path) {
+        let _ = fs::set_permissions(dir, Permissions::from_mode(0o700));
+        let Ok(entries) = fs::read_dir(dir) else { return };
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open_up(&entry.path());
+            }
+        }
+    }
+    if fs::remove_dir_all(dir).is_err_and(|why| why.kind() == io::ErrorKind::PermissionDenied) {
+        open_up(dir);
+        let _ = fs::remove_dir_all(dir);
+    }
+}
