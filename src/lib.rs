@@ -21,6 +21,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("this crate is for Linux: Local runs on its namespaces");
 
+#[cfg(feature = "addon")]
+pub mod engine;
 pub mod error;
 #[cfg(feature = "addon")]
 pub mod image;

@@ -1,0 +1,154 @@
+//! Running a plan.
+
+use super::event::{Event, Events};
+use super::plan::{Action, Change, Desired, Plan};
+use super::platform::{Platform, Secrets};
+use super::status::DeploymentStatus;
+use crate::error::Report;
+use crate::model::Stack;
+use crate::preflight;
+use futures_util::stream::{self, StreamExt};
+use serde_json::json;
+use std::pin::Pin;
+
+/// How many resources are brought up at once.
+const AT_ONCE: usize = 32;
+
+/// What is to be deployed.
+pub struct Request {
+    /// The deployment's name: letters, digits, `-` and `_`, 1 to 128.
+    pub name: String,
+    pub stack: Stack,
+    pub secrets: Secrets,
+}
+
+/// Makes the deployment as the stack says. Returns once everything that changed is up.
+///
+/// # Errors
+/// `PREFLIGHT_FAILED` before anything is touched; else what the platform says about each resource that could not be
+/// brought up, the others being up all the same. Several are one `DEPLOY_FAILED` that lists all.
+pub async fn deploy(platform: &dyn Platform, request: &Request, events: &Events) -> Result<DeploymentStatus, Report> {
+    let Request { name, stack, secrets } = request;
+    check(platform, stack, events).await?;
+    let _lock = platform.lock(name, events).await?;
+    let (desired, plan) = compare(platform, name, stack, secrets).await?;
+    events.tell(Event::Plan { plan: plan.clone() });
+    if !plan.is_empty() {
+        platform.begin(name, stack).await?;
+    }
+    // What daemons are linked to has to be there before them; what is removed goes once its replacement is up.
+    let (daemons, others): (Vec<&Change>, Vec<&Change>) =
+        plan.changes.iter().partition(|change| change.kind == "daemon");
+    for (changes, removals) in [(&others, false), (&daemons, false), (&daemons, true), (&others, true)] {
+        run(platform, name, stack, &desired, changes, removals, events).await?;
+    }
+    platform.status(name).await
+}
+
+/// What [`deploy`] would do. Changes nothing and waits for nobody.
+pub async fn plan_only(platform: &dyn Platform, request: &Request, events: &Events) -> Result<Plan, Report> {
+    check(platform, &request.stack, events).await?;
+    let (_, plan) = compare(platform, &request.name, &request.stack, &request.secrets).await?;
+    Ok(plan)
+}
+
+/// Stops and removes everything of a deployment; with `data` also what its resources stored.
+///
+/// It is not an error that there is nothing: what is asked for is that nothing be there.
+pub async fn destroy(platform: &dyn Platform, name: &str, data: bool, events: &Events) -> Result<(), Report> {
+    let _lock = platform.lock(name, events).await?;
+    let observed = platform.observe(name).await?;
+    let mut removals: Vec<Step<'_>> = Vec::new();
+    for observed in &observed {
+        removals.push(platform.remove(name, &observed.id, &observed.kind, events));
+    }
+    all_of("destroy", name, together(removals).await)?;
+    platform.end(name, data).await
+}
+
+/// Preflight, then the place's own facts: all of both, before anything is changed.
+async fn check(platform: &dyn Platform, stack: &Stack, events: &Events) -> Result<(), Report> {
+    let mut report = preflight::run(stack, platform.name());
+    if report.ok {
+        report.add(platform.facts(stack).await);
+    }
+    events.tell(Event::Preflight { report: report.clone() });
+    if report.ok { Ok(()) } else { Err(preflight_failed(report)) }
+}
+
+/// One error that lists every failed check.
+pub fn preflight_failed(report: preflight::Report) -> Report {
+    let failed: Vec<_> = report.failed_issues().collect();
+    let message = match failed.as_slice() {
+        [only] => only.message.clone(),
+        several => {
+            let lines: String = several.iter().map(|issue| format!("\n  - {}", issue.message)).collect();
+            format!("{} problems keep this stack from being deployed:{lines}", several.len())
+        }
+    };
+    let hint = match failed.as_slice() {
+        [only] => only.hint.clone(),
+        _ => None,
+    };
+    let mut error = Report::new("PREFLIGHT_FAILED", message).status(400).with("report", json!(report));
+    error.hint = hint;
+    error
+}
+
+async fn compare(
+    platform: &dyn Platform,
+    name: &str,
+    stack: &Stack,
+    secrets: &Secrets,
+) -> Result<(Vec<Desired>, Plan), Report> {
+    let observed = platform.observe(name).await?;
+    let desired = platform.desire(name, stack, secrets, &observed).await?;
+    let plan = Plan::new(&desired, &observed);
+    Ok((desired, plan))
+}
+
+async fn run(
+    platform: &dyn Platform,
+    name: &str,
+    stack: &Stack,
+    desired: &[Desired],
+    changes: &[&Change],
+    removals: bool,
+    events: &Events,
+) -> Result<(), Report> {
+    let mut steps: Vec<Step<'_>> = Vec::new();
+    for change in changes {
+        if (change.action == Action::Delete) != removals {
+            continue;
+        }
+        if change.action == Action::None {
+            steps.push(platform.wait_up(name, &change.id, &change.kind));
+            continue;
+        }
+        steps.push(match desired.iter().find(|desired| desired.id == change.id) {
+            Some(desired) => platform.apply(name, stack, desired, change.action, events),
+            None => platform.remove(name, &change.id, &change.kind, events),
+        });
+    }
+    all_of("deploy", name, together(steps).await)
+}
+
+/// Something that is under way for one resource.
+type Step<'a> = Pin<Box<dyn Future<Output = Result<(), Report>> + Send + 'a>>;
+
+/// Takes the steps side by side, not too many at once.
+async fn together(steps: Vec<Step<'_>>) -> Vec<Result<(), Report>> {
+    stream::iter(steps).buffer_unordered(AT_ONCE).collect().await
+}
+
+/// One error for several.
+pub fn all_of(what: &str, name: &str, results: Vec<Result<(), Report>>) -> Result<(), Report> {
+    let mut errors: Vec<Report> = results.into_iter().filter_map(Result::err).collect();
+    if errors.len() <= 1 {
+        return errors.pop().map_or(Ok(()), Err);
+    }
+    let lines: String = errors.iter().map(|error| format!("\n  - {}", error.message.replace('\n', "\n    "))).collect();
+    let code = format!("{}_FAILED", what.to_uppercase());
+    let message = format!("{} resources of {name:?} failed:{lines}", errors.len());
+    Err(Report::new(&code, message).with("errors", json!(errors)))
+}
