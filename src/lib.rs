@@ -27,6 +27,8 @@ pub mod error;
 #[cfg(feature = "addon")]
 pub mod image;
 #[cfg(feature = "addon")]
+pub mod local;
+#[cfg(feature = "addon")]
 pub mod model;
 #[cfg(feature = "addon")]
 pub mod preflight;

@@ -1,0 +1,258 @@
+//! Bringing one daemon up, to another version, or away, by way of its folder and its supervisor.
+
+use super::control::Conversation;
+use super::helper::Helper;
+use super::layout::{Layout, unusable};
+use super::version::Document;
+use crate::engine::event::Events;
+use crate::engine::plan::Action;
+use crate::error::Report;
+use crate::supervisor::log;
+use crate::supervisor::protocol::{CONTROL, LastExit, Op, Phase, Reply, Status};
+use crate::supervisor::spec::{self, CURRENT, NEXT, REMOVED};
+use crate::sys::time;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Lines of a program's last words in an error.
+const LAST_LINES: usize = 20;
+/// Between two looks for something that nobody tells us of.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// One daemon's folder, and the means to change what happens there.
+pub struct DaemonDir<'a> {
+    pub layout: &'a Layout,
+    pub helper: &'a Helper,
+    pub deployment: &'a str,
+    pub id: &'a str,
+}
+
+impl DaemonDir<'_> {
+    /// The folder.
+    pub fn path(&self) -> PathBuf {
+        self.layout.daemon(self.deployment, self.id)
+    }
+
+    /// What was deployed last, if anything was.
+    pub fn document(&self) -> Option<Document> {
+        let dir = self.path();
+        (!dir.join(REMOVED).exists()).then(|| spec::read(&dir.join(CURRENT)).ok()).flatten()
+    }
+
+    /// Makes the daemon run this version, and returns once it is up.
+    ///
+    /// # Errors
+    /// `DAEMON_NOT_UP` where a first version ends by itself: it is left crash-looping. `UPDATE_ROLLED_BACK` where a new
+    /// one does: the one before runs again. What the image lacks (program, user) by its own code; nothing has changed
+    /// then, and a first version is gone again.
+    pub async fn put(&self, document: &Document, action: Action, events: &Events) -> Result<(), Report> {
+        let result = match self.document() {
+            Some(_) => self.update(document, action, events).await,
+            None => self.create(document, action, events).await,
+        };
+        result.map_err(|error| error.with("daemon", self.id).with("image", document.run.image.as_str()))
+    }
+
+    async fn create(&self, document: &Document, action: Action, events: &Events) -> Result<(), Report> {
+        let dir = self.path();
+        if dir.exists() {
+            // Someone was interrupted while removing it.
+            self.remove(events).await?;
+        }
+        let began = time::rfc3339(time::wall());
+        self.stage(document)?;
+        events.resource(self.id, action, "starting", None);
+        self.helper.scan().await?;
+        let mut conversation = self.talk(Op::Watch).await?;
+        match self.until_up(&mut conversation, document, &began).await {
+            Err(error) if cannot_ever_run(&error.code) => {
+                self.remove(&Events::ignored()).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                events.resource(self.id, action, "running", None);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the folder aside and puts it in its place whole: a scanner never sees half of it.
+    fn stage(&self, document: &Document) -> Result<(), Report> {
+        let dir = self.path();
+        let staged = dir.with_file_name(format!(".{}-{}", self.id, std::process::id()));
+        let make = || {
+            let _ = fs::remove_dir_all(&staged);
+            fs::create_dir_all(&staged)?;
+            spec::write(&staged.join(CURRENT), document)?;
+            fs::rename(&staged, &dir)
+        };
+        make().map_err(|error| {
+            let _ = fs::remove_dir_all(&staged);
+            unusable(&dir, &error)
+        })
+    }
+
+    async fn update(&self, document: &Document, action: Action, events: &Events) -> Result<(), Report> {
+        let dir = self.path();
+        let began = time::rfc3339(time::wall());
+        self.helper.scan().await?;
+        spec::write(&dir.join(NEXT), document).map_err(|error| unusable(&dir, &error))?;
+        events.resource(self.id, action, "updating", None);
+        let mut conversation = self.talk(Op::Update).await?;
+        match conversation.next().await? {
+            Reply::Refused(failure) => return Err(failure.into()),
+            _ => self.until_up(&mut conversation, document, &began).await?,
+        }
+        events.resource(self.id, action, "running", None);
+        Ok(())
+    }
+
+    /// Stops the daemon and starts it again.
+    pub async fn restart(&self, action: Action, events: &Events) -> Result<(), Report> {
+        let dir = self.path();
+        let document = self.document().ok_or_else(|| {
+            Report::new(
+                "RESOURCE_NOT_FOUND",
+                format!("there is no daemon {:?} in deployment {:?}", self.id, self.deployment),
+            )
+            .status(404)
+            .hint("`alien status` lists what there is")
+        })?;
+        let began = time::rfc3339(time::wall());
+        events.resource(self.id, action, "restarting", None);
+        let mut conversation = match Conversation::begin(&dir, CONTROL, Op::Restart).await {
+            Ok(mut conversation) => {
+                if let Reply::Refused(failure) = conversation.next_soon().await? {
+                    return Err(failure.into());
+                }
+                conversation
+            }
+            // Nobody keeps it: once somebody does, it is started without being asked for.
+            Err(_) => {
+                self.helper.scan().await?;
+                self.talk(Op::Watch).await?
+            }
+        };
+        self.until_up(&mut conversation, &document, &began)
+            .await
+            .map_err(|error| error.with("path", dir.display().to_string()))?;
+        events.resource(self.id, action, "running", None);
+        Ok(())
+    }
+
+    /// Returns once the daemon, which runs as it should, counts as up.
+    pub async fn wait_up(&self) -> Result<(), Report> {
+        let Some(document) = self.document() else { return Ok(()) };
+        let began = time::rfc3339(time::wall());
+        let mut conversation = self.talk(Op::Watch).await?;
+        self.until_up(&mut conversation, &document, &began).await.map_err(|error| error.with("daemon", self.id))
+    }
+
+    /// Stops the daemon and removes its folder; returns once it is gone.
+    pub async fn remove(&self, events: &Events) -> Result<(), Report> {
+        let dir = self.path();
+        if !dir.exists() {
+            return Ok(());
+        }
+        events.resource(self.id, Action::Delete, "stopping", None);
+        // What is marked is removed by the scanner, whatever becomes of us.
+        if let Err(error) = fs::write(dir.join(REMOVED), "")
+            && dir.exists()
+        {
+            return Err(unusable(&dir, &error));
+        }
+        while dir.exists() {
+            // Asked again now and then: a scanner that is killed over its last daemon has nobody to start it again.
+            self.helper.scan_while(|| dir.exists()).await?;
+            let mut wait = LOOK;
+            while dir.exists() && wait < Duration::from_secs(1) {
+                tokio::time::sleep(wait.min(Duration::from_millis(20))).await;
+                wait += wait.min(Duration::from_millis(20));
+            }
+        }
+        events.resource(self.id, Action::Delete, "removed", None);
+        Ok(())
+    }
+
+    /// Reaches the supervisor, which may just be starting.
+    async fn talk(&self, op: Op) -> Result<Conversation, Report> {
+        let patience = time::monotonic() + Duration::from_secs(5);
+        loop {
+            match Conversation::begin(&self.path(), CONTROL, op).await {
+                Err(_) if time::monotonic() < patience => tokio::time::sleep(LOOK).await,
+                other => return other,
+            }
+        }
+    }
+
+    /// Follows the daemon until it is up or has failed.
+    async fn until_up(&self, conversation: &mut Conversation, document: &Document, began: &str) -> Result<(), Report> {
+        let version = &document.run.version;
+        loop {
+            let status = match conversation.next().await {
+                Ok(Reply::Status(status)) => status,
+                Ok(Reply::Refused(failure)) => return Err(failure.into()),
+                Ok(Reply::Accepted) => continue,
+                // The supervisor was killed: the scanner starts another one, which we ask the same.
+                Err(_) => {
+                    *conversation = self.talk(Op::Watch).await?;
+                    continue;
+                }
+            };
+            if let Some(back) = status.rolled_back.as_ref().filter(|back| back.version == *version) {
+                let until = back.exit.as_ref().map(|exit| exit.at.clone());
+                let message = format!(
+                    "the new version of daemon {:?} did not stay up: {}. The version before runs again.",
+                    self.id,
+                    back.why()
+                );
+                return Err(self.with_last_lines(Report::new("UPDATE_ROLLED_BACK", message), began, until.as_deref()));
+            }
+            if status.version != *version {
+                continue;
+            }
+            match status.state {
+                Phase::Running => return Ok(()),
+                Phase::CrashLooping => return Err(self.not_up(&status, began)),
+                _ => {}
+            }
+        }
+    }
+
+    fn not_up(&self, status: &Status, began: &str) -> Report {
+        if let Some(failure) = status.failure.clone() {
+            return failure.into();
+        }
+        let how = status.last_exit.as_ref().map_or("an unknown cause".to_owned(), LastExit::in_words);
+        let message = format!("daemon {:?} does not stay up: its program ended with {how}", self.id);
+        let report = Report::new("DAEMON_NOT_UP", message)
+            .hint(format!("it is left crash-looping; see `alien logs {}`, mend it and deploy again", self.id));
+        self.with_last_lines(report, began, None)
+    }
+
+    fn with_last_lines(&self, mut report: Report, since: &str, until: Option<&str>) -> Report {
+        let lines = log::last_lines(&self.path(), LAST_LINES, since, until);
+        if lines.is_empty() {
+            report.message.push_str("\nIt printed nothing.");
+        } else {
+            report.message.push_str("\nIts last lines:");
+            lines.iter().for_each(|line| report.message.push_str(&format!("\n  {line}")));
+        }
+        report.with("lastLines", lines)
+    }
+}
+
+/// Whether trying again could not help, because the image itself lacks what is asked for.
+fn cannot_ever_run(code: &str) -> bool {
+    matches!(
+        code,
+        "ENTRYPOINT_MISSING"
+            | "ENTRYPOINT_NOT_EXECUTABLE"
+            | "EXEC_FAILED"
+            | "IMAGE_USER_UNKNOWN"
+            | "IMAGE_USER_UNMAPPED"
+            | "WORKING_DIR_UNUSABLE"
+    )
+}

@@ -1,0 +1,157 @@
+//! A deployment's own files: what it is of, who is changing it, and its resources that are not daemons.
+
+use super::layout::{Layout, make_dir, unusable};
+use super::version::Declared;
+use crate::engine::event::{Event, Events};
+use crate::error::Report;
+use crate::model::Stack;
+use crate::supervisor::spec;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `deployment.json`: what cannot be read off the resources themselves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Meta {
+    pub stack_id: String,
+    /// Ids in the order of the stack.
+    pub order: Vec<String>,
+}
+
+/// A resource that only stores: `resources/<id>.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stored {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub declared: Declared,
+}
+
+fn meta_path(layout: &Layout, name: &str) -> PathBuf {
+    layout.deployment(name).join("deployment.json")
+}
+
+/// Records what the deployment is of.
+pub fn begin(layout: &Layout, name: &str, stack: &Stack) -> Result<(), Report> {
+    make_dir(&layout.daemons(name))?;
+    make_dir(&layout.resources(name))?;
+    make_dir(&layout.data(name))?;
+    // We hold the lock: what is half-made, or half-removed, is nobody's any more.
+    remove_hidden(&layout.daemons(name), ".");
+    remove_hidden(&layout.root().join("deployments"), &format!(".{name}-"));
+    let path = meta_path(layout, name);
+    let meta = Meta { stack_id: stack.id.clone(), order: stack.resources.keys().map(str::to_owned).collect() };
+    spec::write(&path, &meta).map_err(|error| unusable(&path, &error))
+}
+
+/// What was recorded; `None` where there is no such deployment.
+pub fn meta(layout: &Layout, name: &str) -> Option<Meta> {
+    spec::read(&meta_path(layout, name)).ok()
+}
+
+/// The deployments of a state directory, by name.
+pub fn names(layout: &Layout) -> Vec<String> {
+    let mut names = entry_names(&layout.root().join("deployments"));
+    names.retain(|name| meta(layout, name).is_some());
+    names
+}
+
+/// The resources that only store.
+pub fn stored(layout: &Layout, name: &str) -> Vec<(String, Stored)> {
+    let dir = layout.resources(name);
+    let ids = entry_names(&dir).into_iter().filter_map(|file| Some(file.strip_suffix(".json")?.to_owned()));
+    ids.filter_map(|id| Some((id.clone(), spec::read(&dir.join(format!("{id}.json"))).ok()?))).collect()
+}
+
+/// Names in a folder, sorted; none where there is no folder. Those that begin with a dot are half-made.
+pub fn entry_names(dir: &std::path::Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    names
+}
+
+fn remove_hidden(dir: &std::path::Path, prefix: &str) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Keeps others from changing the deployment until it is dropped.
+pub struct Guard {
+    dir: PathBuf,
+    file: File,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // A deploy that failed before it began anything leaves nothing behind: the folder goes where it holds the lock
+        // alone. We still have that, unless destroy has removed it; who waits for it sees that its file is gone, and
+        // makes it anew.
+        let path = self.dir.join(LOCK);
+        if is_at(&self.file, &path) && entry_names(&self.dir) == [LOCK] {
+            let _ = fs::remove_file(path);
+            let _ = fs::remove_dir(&self.dir);
+        }
+    }
+}
+
+/// The lock's file.
+const LOCK: &str = "lock";
+
+/// Takes the deployment's lock, waiting for whoever has it.
+///
+/// It is a flock(2): two deploys of one process keep each other out too. Its file may be removed by who holds it, so
+/// it counts only while it is still the one that the path means.
+pub async fn lock(layout: &Layout, name: &str, events: &Events) -> Result<Guard, Report> {
+    let dir = layout.deployment(name);
+    make_dir(&dir)?;
+    let path = dir.join(LOCK);
+    let mut told = false;
+    loop {
+        let mut file = match File::options().read(true).write(true).create(true).truncate(false).open(&path) {
+            Ok(file) => file,
+            // Whoever had the lock has removed the deployment, folder and all.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_dir(&dir)?;
+                continue;
+            }
+            Err(error) => return Err(unusable(&path, &error)),
+        };
+        match file.try_lock() {
+            Ok(()) => {
+                // destroy removes the folder, lock and all: what was locked must still be what the path means.
+                if !is_at(&file, &path) {
+                    make_dir(&dir)?;
+                    continue;
+                }
+                let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+                return Ok(Guard { dir, file });
+            }
+            Err(fs::TryLockError::WouldBlock) if !told => {
+                told = true;
+                let mut pid = String::new();
+                let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut pid));
+                // Whoever has just taken it may not have written it down yet.
+                let who = if pid.is_empty() { String::new() } else { format!(" (process {pid})") };
+                let message = format!("another deploy of {name:?} is under way{who}; waiting for it");
+                events.tell(Event::Waiting { message });
+            }
+            Err(fs::TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(fs::TryLockError::Error(error)) => return Err(unusable(&path, &error)),
+        }
+    }
+}
+
+fn is_at(file: &File, path: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => ours.ino() == there.ino() && ours.dev() == there.dev(),
+        _ => false,
+    }
+}

@@ -1,0 +1,168 @@
+//! The helper program, in the state directory's own copy: its short errands, and the scanner.
+
+use super::control;
+use super::layout::{Layout, make_dir, unusable};
+use crate::error::Report;
+use crate::sandbox::ids::Ids;
+use crate::sandbox::probe::Capability;
+use crate::supervisor::protocol::{Op, SCANNER};
+use crate::sys::time;
+use sha2::{Digest, Sha256};
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The installed helper of one state directory.
+#[derive(Debug, Clone)]
+pub struct Helper {
+    layout: Layout,
+    program: PathBuf,
+    digest: String,
+}
+
+/// What the package's helper is.
+#[derive(Clone)]
+struct Packaged {
+    digest: String,
+    size: u64,
+}
+
+impl Packaged {
+    /// Reads the file once for as long as it stays the same: it is large, and asked about by every call.
+    fn of(path: &Path) -> io::Result<Packaged> {
+        type Key = (PathBuf, u64, i64, i64);
+        static KNOWN: Mutex<Option<(Key, Packaged)>> = Mutex::new(None);
+        let metadata = fs::metadata(path)?;
+        let key = (path.to_owned(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec());
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((there, packaged)) = &*known
+            && *there == key
+        {
+            return Ok(packaged.clone());
+        }
+        let bytes = fs::read(path)?;
+        let packaged = Packaged { digest: short_digest(&bytes), size: bytes.len() as u64 };
+        *known = Some((key, packaged.clone()));
+        Ok(packaged)
+    }
+}
+
+/// The first 16 hex digits of the SHA-256.
+fn short_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Helper {
+    /// Copies the package's helper into the state directory, unless this very one is there.
+    pub fn install(layout: &Layout, packaged: &Path) -> Result<Helper, Report> {
+        let missing = |error: io::Error| {
+            Report::new("HELPER_MISSING", format!("cannot read the helper program {}: {error}", packaged.display()))
+                .hint("reinstall @alienplatform/core; in a clone, run `npm run build`")
+        };
+        let Packaged { digest, size } = Packaged::of(packaged).map_err(missing)?;
+        let dir = layout.bin().join(&digest);
+        let program = dir.join("alien-supervisor");
+        if !fs::metadata(&program).is_ok_and(|there| there.len() == size) {
+            let bytes = fs::read(packaged).map_err(missing)?;
+            make_dir(&dir)?;
+            let copy = || {
+                // Named for this process: two that install at once both end with a whole file.
+                let staged = dir.join(format!(".{}", crate::sys::process::random_name()?));
+                fs::write(&staged, &bytes)?;
+                fs::set_permissions(&staged, fs::Permissions::from_mode(0o700))?;
+                fs::rename(&staged, &program)
+            };
+            copy().map_err(|error| unusable(&program, &error))?;
+        }
+        Ok(Helper { layout: layout.clone(), program, digest })
+    }
+
+    /// What this machine allows in this state directory. Found out once for each boot, then remembered.
+    pub fn probe(&self, ids: &Ids) -> Result<Capability, Report> {
+        let ids = serde_json::to_string(ids).unwrap_or_default();
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let key = short_digest(format!("{}\n{boot}\n{ids}", self.digest).as_bytes());
+        let remembered = self.layout.root().join(format!("probe-{key}.json"));
+        if let Ok(capability) = crate::supervisor::spec::read(&remembered) {
+            return Ok(capability);
+        }
+        let scratch = self.layout.root().join(format!(".probe-{}", std::process::id()));
+        make_dir(&scratch)?;
+        let said = self.run([OsStr::new("probe"), scratch.as_os_str(), OsStr::new(&ids)]);
+        let _ = fs::remove_dir_all(&scratch);
+        let capability: Capability = serde_json::from_str(&said?)
+            .map_err(|error| Report::new("INTERNAL", format!("the helper's answer cannot be read: {error}")))?;
+        // Only what is good is remembered: who follows a hint shall see it work.
+        if capability.sandbox.is_none() && capability.overlay.is_none() {
+            let _ = crate::supervisor::spec::write(&remembered, &capability);
+        }
+        Ok(capability)
+    }
+
+    /// Gives the files of an unpacked layer their owners.
+    pub fn own(&self, list: &Path, layer: &Path, ids: &Ids) -> Result<(), Report> {
+        let ids = serde_json::to_string(ids).unwrap_or_default();
+        self.run([OsStr::new("own"), list.as_os_str(), layer.as_os_str(), OsStr::new(&ids)]).map(drop)
+    }
+
+    /// Removes a tree whose files may belong to the account's subordinate ids.
+    pub fn remove(&self, tree: &Path, ids: &Ids) -> Result<(), Report> {
+        let ids = serde_json::to_string(ids).unwrap_or_default();
+        self.run([OsStr::new("remove"), tree.as_os_str(), OsStr::new(&ids)]).map(drop)
+    }
+
+    /// Sees to it that a scanner is there and has looked at the folders since this call.
+    pub async fn scan(&self) -> Result<(), Report> {
+        self.scan_while(|| true).await
+    }
+
+    /// The same while `needed` says so: a scanner that has nothing left to keep ends, and cannot be reached then.
+    pub async fn scan_while(&self, needed: impl Fn() -> bool + Send) -> Result<(), Report> {
+        let patience = time::monotonic() + Duration::from_secs(5);
+        let mut pause = Duration::ZERO;
+        loop {
+            let error = match control::call(self.layout.root(), SCANNER, Op::Scan).await {
+                Ok(_) => return Ok(()),
+                Err(_) if !needed() => return Ok(()),
+                Err(error) => error,
+            };
+            if time::monotonic() > patience {
+                let root = self.layout.root().display();
+                let message = format!("the scanner of {root} cannot be reached: {}", error.message);
+                let log = self.layout.root().join(crate::supervisor::scanner::LOG);
+                return Err(Report::new("SCANNER_UNREACHABLE", message).hint(format!("see {}", log.display())));
+            }
+            // Another process's scanner may hold the lock and not listen yet.
+            tokio::time::sleep(pause).await;
+            pause = Duration::from_millis(2);
+            let (helper, root) = (self.clone(), self.layout.root().to_owned());
+            let start = move || helper.run([OsStr::new("scan"), root.as_os_str()]);
+            tokio::task::spawn_blocking(start).await.map_err(|error| Report::new("INTERNAL", error.to_string()))??;
+        }
+    }
+
+    fn run<const N: usize>(&self, arguments: [&OsStr; N]) -> Result<String, Report> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env_clear().stdin(Stdio::null()).current_dir("/");
+        let output = command.output().map_err(|error| {
+            let report = Report::new("HELPER_FAILED", format!("cannot run {}: {error}", self.program.display()));
+            match error.kind() {
+                io::ErrorKind::PermissionDenied => report.hint(
+                    "the state directory's file system may be mounted noexec; choose another with --state-dir or ALIEN_STATE_DIR",
+                ),
+                _ => report,
+            }
+        })?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.trim().trim_start_matches("alien-supervisor: ");
+            return Err(Report::new("HELPER_FAILED", format!("the helper program failed: {said}")));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}

@@ -1,0 +1,388 @@
+//! `Platform` on this machine: images, sandboxes and supervisors, no container engine.
+
+mod account;
+mod control;
+mod daemon;
+mod deployment;
+mod helper;
+mod layout;
+pub mod logs;
+mod observe;
+mod version;
+
+use crate::engine;
+use crate::engine::event::{Event, Events, ImagePhase};
+use crate::engine::plan::{Action, Desired, Field, Fields, Observed};
+use crate::engine::platform::{Platform, Secrets};
+use crate::engine::status::DeploymentStatus;
+use crate::error::{Issue, Report};
+use crate::image::{self, Image, Progress, Store};
+use crate::model::{self, Code, Daemon, ImageReference, RegistryReference, Resource, Stack};
+use crate::preflight::{Check, Status};
+use crate::sandbox::ids::Ids;
+use crate::supervisor::spec;
+use async_trait::async_trait;
+use daemon::DaemonDir;
+use futures_util::stream::{self, StreamExt};
+use helper::Helper;
+use layout::{Layout, unusable};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::pin::Pin;
+use tokio::sync::OnceCell;
+use version::{Declared, Document, SECRETS};
+
+/// How many registries are asked at once what an image means.
+const RESOLVED_AT_ONCE: usize = 8;
+
+/// Where and how things run on this machine. Nothing comes from the process's environment.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Absolute path of the state directory.
+    pub state_dir: PathBuf,
+    /// The package's `alien-supervisor`.
+    pub helper: PathBuf,
+    /// Registries, credentials, pull policy.
+    pub images: image::Options,
+}
+
+/// Local.
+pub struct Local {
+    layout: Layout,
+    options: Options,
+    ids: Ids,
+    machine: OnceCell<Machine>,
+}
+
+/// What is found out with the first call that changes something.
+struct Machine {
+    helper: Helper,
+    store: Store,
+    overlay: bool,
+}
+
+impl Local {
+    /// Nothing is touched yet.
+    pub fn new(options: Options) -> Self {
+        let layout = Layout::new(options.state_dir.clone());
+        Local { layout, options, ids: account::ids(), machine: OnceCell::new() }
+    }
+
+    /// The names of all deployments in the state directory.
+    pub fn deployments(&self) -> Vec<String> {
+        deployment::names(&self.layout)
+    }
+
+    /// A reader of one daemon's log.
+    ///
+    /// # Errors
+    /// `DEPLOYMENT_NOT_FOUND`, `RESOURCE_NOT_FOUND`.
+    pub fn logs(&self, name: &str, id: &str, options: logs::Options) -> Result<logs::Reader, Report> {
+        let meta = deployment::meta(&self.layout, name).ok_or_else(|| observe::not_found(&self.layout, name))?;
+        let dir = self.layout.daemon(name, id);
+        if !dir.join(spec::CURRENT).exists() {
+            let message = format!("there is no daemon {id:?} in deployment {name:?}");
+            return Err(Report::new("RESOURCE_NOT_FOUND", message)
+                .status(404)
+                .hint(format!("there is: {}", meta.order.join(", "))));
+        }
+        logs::Reader::open(&dir, options)
+    }
+
+    async fn machine(&self) -> Result<&Machine, Report> {
+        self.machine
+            .get_or_try_init(|| async {
+                self.layout.make()?;
+                let (layout, packaged, ids) = (self.layout.clone(), self.options.helper.clone(), self.ids.clone());
+                let probe = move || {
+                    let helper = Helper::install(&layout, &packaged)?;
+                    let capability = helper.probe(&ids)?;
+                    let store = Store::open(&layout.store())?;
+                    match capability.sandbox {
+                        Some(failure) => Err(failure.into()),
+                        None => Ok(Machine { helper, store, overlay: capability.overlay.is_none() }),
+                    }
+                };
+                tokio::task::spawn_blocking(probe).await.map_err(|error| Report::new("INTERNAL", error.to_string()))?
+            })
+            .await
+    }
+
+    fn daemon_dir<'a>(&'a self, machine: &'a Machine, deployment: &'a str, id: &'a str) -> DaemonDir<'a> {
+        DaemonDir { layout: &self.layout, helper: &machine.helper, deployment, id }
+    }
+
+    /// Fetches and unpacks what is not here yet.
+    async fn fetch(&self, machine: &Machine, daemon: &Daemon, digest: &str, events: &Events) -> Result<Image, Report> {
+        let declared = declared_image(daemon)?;
+        // What was planned is what is fetched, also when the tag moves meanwhile.
+        let reference = match image_reference(declared)? {
+            ImageReference::Registry(reference) => {
+                ImageReference::Registry(RegistryReference { digest: Some(digest.to_owned()), ..reference })
+            }
+            other => other,
+        };
+        let progress = |progress: Progress| {
+            let told = |phase| ImageEvent { phase, digest: None, bytes: None, total_bytes: None, message: None };
+            let event = match progress {
+                Progress::Resolving => told(ImagePhase::Resolving),
+                Progress::Resolved { digest } => ImageEvent { digest: Some(digest), ..told(ImagePhase::Resolving) },
+                Progress::Downloading { bytes, total_bytes } => {
+                    ImageEvent { bytes: Some(bytes), total_bytes: Some(total_bytes), ..told(ImagePhase::Downloading) }
+                }
+                Progress::Unpacking { .. } => told(ImagePhase::Unpacking),
+                Progress::UsingCached { reason } => ImageEvent { message: Some(reason), ..told(ImagePhase::Resolving) },
+                Progress::Ready => ImageEvent { digest: Some(digest.to_owned()), ..told(ImagePhase::Ready) },
+            };
+            events.tell(event.of(&daemon.id, declared));
+        };
+        let image = machine.store.ensure(&reference, &self.options.images, &progress).await?;
+        self.own(machine, &image).await?;
+        Ok(image)
+    }
+
+    /// What the stack's images mean now. Each is asked for once, several at a time; all that fail are one error.
+    async fn resolve<'s>(
+        &self,
+        machine: &Machine,
+        deployment: &str,
+        stack: &'s Stack,
+    ) -> Result<BTreeMap<&'s str, String>, Report> {
+        let mut images: BTreeMap<&str, &str> = BTreeMap::new();
+        for daemon in stack.daemons() {
+            images.entry(declared_image(daemon)?).or_insert(&daemon.id);
+        }
+        let mut asked: Vec<Answer<'_, 's>> = Vec::new();
+        for (image, daemon) in images {
+            asked.push(Box::pin(async move {
+                let resolved = async {
+                    let reference = image_reference(image)?;
+                    Ok(machine.store.resolve(&reference, &self.options.images).await?.digest)
+                };
+                (
+                    image,
+                    resolved.await.map_err(|error: Report| error.with("daemon", daemon).with("deployment", deployment)),
+                )
+            }));
+        }
+        let answers: Vec<_> = stream::iter(asked).buffer_unordered(RESOLVED_AT_ONCE).collect().await;
+        let mut digests = BTreeMap::new();
+        let mut results = Vec::new();
+        for (image, answer) in answers {
+            results.push(answer.map(|digest| drop(digests.insert(image, digest))));
+        }
+        engine::all_of("resolve", deployment, results)?;
+        Ok(digests)
+    }
+
+    /// With subordinate ids the image's files can belong to whom the image says. Done once for each layer.
+    async fn own(&self, machine: &Machine, image: &Image) -> Result<(), Report> {
+        if !matches!(self.ids, Ids::Subordinate { .. }) {
+            return Ok(());
+        }
+        for list in &image.owners {
+            let (layer, done) = (list.with_extension(""), list.with_extension("owned"));
+            if !done.exists() {
+                let (helper, list, ids) = (machine.helper.clone(), list.clone(), self.ids.clone());
+                let own = move || {
+                    helper.own(&list, &layer, &ids)?;
+                    std::fs::write(&done, "").map_err(|error| unusable(&done, &error))
+                };
+                tokio::task::spawn_blocking(own)
+                    .await
+                    .map_err(|error| Report::new("INTERNAL", error.to_string()))??;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn declared_image(daemon: &Daemon) -> Result<&str, Report> {
+    match &daemon.code {
+        Code::Image { image } => Ok(image),
+        Code::Source { .. } => Err(Report::new("SOURCE_NOT_SUPPORTED", "daemons run from images, not from source")),
+    }
+}
+
+fn image_reference(image: &str) -> Result<ImageReference, Report> {
+    ImageReference::parse(image)
+        .map_err(|why| Report::new("INVALID_IMAGE", format!("{image:?} is not an image reference: {why}")))
+}
+
+/// What an image means, on its way.
+type Answer<'a, 's> = Pin<Box<dyn Future<Output = (&'s str, Result<String, Report>)> + Send + 'a>>;
+
+struct ImageEvent {
+    phase: ImagePhase,
+    digest: Option<String>,
+    bytes: Option<u64>,
+    total_bytes: Option<u64>,
+    message: Option<String>,
+}
+
+impl ImageEvent {
+    fn of(self, id: &str, image: &str) -> Event {
+        let ImageEvent { phase, digest, bytes, total_bytes, message } = self;
+        Event::Image { id: id.to_owned(), image: image.to_owned(), phase, digest, bytes, total_bytes, message }
+    }
+}
+
+#[async_trait]
+impl Platform for Local {
+    fn name(&self) -> model::Platform {
+        model::Platform::Local
+    }
+
+    async fn facts(&self, _stack: &Stack) -> Vec<Check> {
+        let issue = match self.machine().await {
+            Ok(_) => None,
+            Err(report) => {
+                Some(Issue { path: Vec::new(), code: "custom".to_owned(), message: report.message, hint: report.hint })
+            }
+        };
+        vec![Check {
+            id: "local-sandbox",
+            description: "This machine can make sandboxes, and the state directory can be used",
+            status: if issue.is_none() { Status::Passed } else { Status::Failed },
+            issues: issue.into_iter().collect(),
+        }]
+    }
+
+    async fn lock(&self, deployment: &str, events: &Events) -> Result<Box<dyn Send + Sync>, Report> {
+        self.layout.make()?;
+        Ok(Box::new(deployment::lock(&self.layout, deployment, events).await?))
+    }
+
+    async fn observe(&self, deployment: &str) -> Result<Vec<Observed>, Report> {
+        Ok(observe::observe(&self.layout, deployment).await)
+    }
+
+    async fn desire(
+        &self,
+        deployment: &str,
+        stack: &Stack,
+        secrets: &Secrets,
+        observed: &[Observed],
+    ) -> Result<Vec<Desired>, Report> {
+        let machine = self.machine().await?;
+        let digests = self.resolve(machine, deployment, stack).await?;
+        let mut desired = Vec::with_capacity(stack.resources.len());
+        for (id, entry) in stack.resources.iter() {
+            let Resource::Daemon(daemon) = &entry.config else {
+                let mut fields = Fields::new();
+                fields.insert("config".to_owned(), Field::shown(json!(entry.config)));
+                desired.push(Desired { id: id.to_owned(), kind: entry.config.kind().as_str(), fields, digest: None });
+                continue;
+            };
+            let digest = &digests[declared_image(daemon)?];
+            let secrets = kept_secrets(id, secrets, observed);
+            let fields = version::fields(stack, daemon, digest, &secrets);
+            desired.push(Desired { id: id.to_owned(), kind: "daemon", fields, digest: Some(digest.clone()) });
+        }
+        Ok(desired)
+    }
+
+    async fn begin(&self, deployment: &str, stack: &Stack) -> Result<(), Report> {
+        deployment::begin(&self.layout, deployment, stack)
+    }
+
+    async fn apply(
+        &self,
+        deployment: &str,
+        stack: &Stack,
+        desired: &Desired,
+        action: Action,
+        events: &Events,
+    ) -> Result<(), Report> {
+        let machine = self.machine().await?;
+        let entry = stack.resources.get(&desired.id);
+        let entry = entry.ok_or_else(|| Report::new("INTERNAL", format!("{:?} is not in the stack", desired.id)))?;
+        let declared = Declared { lifecycle: entry.lifecycle.as_str().to_owned(), fields: desired.fields.clone() };
+        let Resource::Daemon(daemon) = &entry.config else {
+            let path = self.layout.resources(deployment).join(format!("{}.json", desired.id));
+            let stored = deployment::Stored { kind: desired.kind.to_owned(), declared };
+            spec::write(&path, &stored).map_err(|error| unusable(&path, &error))?;
+            events.resource(&desired.id, action, "running", None);
+            return Ok(());
+        };
+        let dir = self.daemon_dir(machine, deployment, &desired.id);
+        if action == Action::Restart {
+            return dir.restart(action, events).await;
+        }
+        let digest = desired.digest.as_deref().unwrap_or_default();
+        let image = self
+            .fetch(machine, daemon, digest, events)
+            .await
+            .map_err(|error| error.with("daemon", daemon.id.as_str()))?;
+        let run = version::spec(&version::Parts {
+            layout: &self.layout,
+            deployment,
+            stack,
+            daemon,
+            fields: &desired.fields,
+            image: &image,
+            ids: &self.ids,
+            overlay: machine.overlay,
+        })?;
+        dir.put(&Document { declared, run }, action, events).await
+    }
+
+    async fn wait_up(&self, deployment: &str, id: &str, kind: &str) -> Result<(), Report> {
+        if kind != "daemon" {
+            return Ok(());
+        }
+        self.daemon_dir(self.machine().await?, deployment, id).wait_up().await
+    }
+
+    async fn remove(&self, deployment: &str, id: &str, kind: &str, events: &Events) -> Result<(), Report> {
+        if kind == "daemon" {
+            return self.daemon_dir(self.machine().await?, deployment, id).remove(events).await;
+        }
+        let path = self.layout.resources(deployment).join(format!("{id}.json"));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unusable(&path, &error)),
+            _ => events.resource(id, Action::Delete, "removed", None),
+        }
+        Ok(())
+    }
+
+    async fn end(&self, deployment: &str, data: bool) -> Result<(), Report> {
+        let stored = self.layout.data(deployment);
+        if data && stored.exists() {
+            self.machine().await?.helper.remove(&stored, &self.ids)?;
+        } else {
+            // Goes only where nothing was stored.
+            let _ = std::fs::remove_dir(&stored);
+        }
+        // The folder comes last and goes in one step: its lock goes with it, and who waits for that begins at once.
+        let dir = self.layout.deployment(deployment);
+        let random = crate::sys::process::random_name().map_err(|error| unusable(&dir, &error))?;
+        let aside = dir.with_file_name(format!(".{deployment}-{random}"));
+        std::fs::rename(&dir, &aside).and_then(|()| std::fs::remove_dir_all(&aside)).or_else(|error| {
+            match error.kind() {
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(unusable(&dir, &error)),
+            }
+        })
+    }
+
+    async fn status(&self, deployment: &str) -> Result<DeploymentStatus, Report> {
+        observe::status(&self.layout, deployment).await
+    }
+
+    async fn restart(&self, deployment: &str, id: &str, events: &Events) -> Result<(), Report> {
+        deployment::meta(&self.layout, deployment).ok_or_else(|| observe::not_found(&self.layout, deployment))?;
+        self.daemon_dir(self.machine().await?, deployment, id).restart(Action::Restart, events).await
+    }
+}
+
+/// The secrets given now over those that the daemon has.
+fn kept_secrets(id: &str, given: &Secrets, observed: &[Observed]) -> BTreeMap<String, String> {
+    let former = observed.iter().filter(|observed| observed.id == id).flat_map(|observed| &observed.fields);
+    let mut secrets: BTreeMap<String, String> = former
+        .filter_map(|(path, field)| Some((path.strip_prefix(SECRETS)?.to_owned(), field.value.as_str()?.to_owned())))
+        .collect();
+    secrets.extend(given.get(id).cloned().unwrap_or_default());
+    secrets
+}
