@@ -31,6 +31,8 @@ pub mod local;
 #[cfg(feature = "addon")]
 pub mod model;
 #[cfg(feature = "addon")]
+pub mod node;
+#[cfg(feature = "addon")]
 pub mod preflight;
 pub mod sandbox;
 pub mod supervisor;
