@@ -1,0 +1,853 @@
+// Made by `npm run build:types` from js/types.d.ts and the documentation below src/node. Do not edit.
+
+/** Where a stack runs. */
+export type Platform = "aws" | "gcp" | "azure" | "kubernetes" | "local" | "test"
+/** `frozen`: made once, at the first deploy. `live`: updated by every deploy. */
+export type Lifecycle = "frozen" | "live"
+/** The kinds of resources. */
+export type ResourceType = "daemon" | "storage" | "kv" | "queue" | "vault"
+/** What a daemon runs. */
+export type DaemonCode = ImageCode | SourceCode
+/** What would build a daemon's source. */
+export type Toolchain = RustToolchain | TypescriptToolchain | DockerToolchain
+/** What a built resource holds. */
+export type ResourceConfig = DaemonConfig | StorageConfig | KvConfig | QueueConfig | VaultConfig
+
+/** CPU: cores as a number, or a Kubernetes quantity such as `"500m"`; the same for request and share, or each. */
+export type CpuAmount = number | string | { min: number | string; desired: number | string }
+/** Memory: bytes as a number, or a Kubernetes quantity such as `"128Mi"`; the same for request and limit, or each. */
+export type MemoryAmount = number | string | { min: number | string; desired: number | string }
+
+/** A set of rights that is built in. */
+export type PermissionSetId =
+  | `${"storage" | "kv" | "queue" | "vault"}/${"data-read" | "data-write" | "heartbeat" | "management" | "provision"}`
+  | `daemon/${"heartbeat" | "management" | "provision"}`
+/** Rights by the resource they are for: an id of the stack, or `*` for every resource of the set's type. */
+export type PermissionProfile = Record<string, (PermissionSetId | InlinePermissionSet)[]>
+
+/** Something that was built. */
+export declare class Resource<Config extends { type: ResourceType; id: string } = ResourceConfig> {
+  constructor(config: Config)
+  readonly config: Config
+  /** A reference to it: `{type, id}`. */
+  ref(): { type: Config["type"]; id: string }
+}
+
+/**
+ * An always-on process: it runs until it is removed, and is restarted whenever it ends.
+ *
+ * Methods gather; `build()` checks everything at once. It may be built again after a change, which gives a second,
+ * independent resource.
+ *
+ * @example
+ * const connector = new Daemon("connector")
+ *   .code({ type: "image", image: "ghcr.io/acme/connector:2026-05-17" })
+ *   .permissions("execution")
+ *   .build()
+ */
+export declare class Daemon {
+  /** @param id letters, digits, `-` and `_`; at most 64 */
+  constructor(id: string)
+  /** The type that stands for any daemon: `"daemon"`. */
+  static any(): "daemon"
+  /** What it runs. Required. */
+  code(code: DaemonCode): this
+  /**
+   * What to run instead of the image's entry point and command, as argv; there is no shell.
+   * @default what the image says
+   */
+  command(argv: string[]): this
+  /**
+   * Whether it takes commands.
+   * @default false
+   */
+  commandsEnabled(enabled: boolean): this
+  /**
+   * Its share of the machine's CPU, never a cap.
+   * @default no wish; Kubernetes then requests 0.1
+   */
+  cpu(amount: CpuAmount): this
+  /**
+   * Its variables. A second call replaces them all. Names that begin with `ALIEN_`, and a few that deployments set,
+   * are reserved.
+   */
+  environment(variables: Record<string, string>): this
+  /** Binds a resource of the same stack; the profile says what may be done with it. */
+  link(resource: Resource<any> | { type: ResourceType; id: string }): this
+  /**
+   * The memory it is given.
+   * @default no limit; Kubernetes then requests 128Mi
+   */
+  memory(amount: MemoryAmount): this
+  /** The profile it runs under, one of the stack's. Required. */
+  permissions(profile: string): this
+  /**
+   * Seconds from the stop signal to the kill, 1 to 86400.
+   * @default 30
+   */
+  stopGracePeriodSeconds(seconds: number): this
+  /** @throws {ValidationError} that lists every problem */
+  build(): Resource<DaemonConfig>
+}
+
+/** An object store. */
+export declare class Storage {
+  constructor(id: string)
+  static any(): "storage"
+  /** For how long objects are kept. */
+  lifecycleRules(rules: LifecycleRule[]): this
+  /**
+   * Whether anybody may read, without credentials.
+   * @default false
+   */
+  publicRead(enabled: boolean): this
+  /**
+   * Whether what is overwritten or deleted is kept as an older version.
+   * @default false
+   */
+  versioning(enabled: boolean): this
+  /** @throws {ValidationError} that lists every problem */
+  build(): Resource<StorageConfig>
+}
+
+/** A key-value store. */
+export declare class Kv {
+  constructor(id: string)
+  static any(): "kv"
+  /** @throws {ValidationError} that lists every problem */
+  build(): Resource<KvConfig>
+}
+
+/** A queue. */
+export declare class Queue {
+  constructor(id: string)
+  static any(): "queue"
+  /** @throws {ValidationError} that lists every problem */
+  build(): Resource<QueueConfig>
+}
+
+/** A vault of secrets. */
+export declare class Vault {
+  constructor(id: string)
+  static any(): "vault"
+  /** @throws {ValidationError} that lists every problem */
+  build(): Resource<VaultConfig>
+}
+
+/** A set of resources that is deployed as one. */
+export declare class Stack {
+  /** @param id letters, digits, `-` and `_`; at most 128 */
+  constructor(id: string)
+  readonly id: string
+  /** Adds a resource. A daemon is always `"live"`. */
+  add(resource: Resource<DaemonConfig>, lifecycle: "live", options?: AddOptions): this
+  add(resource: Resource<StorageConfig | KvConfig | QueueConfig | VaultConfig>, lifecycle: Lifecycle, options?: AddOptions): this
+  /**
+   * Where the stack may run.
+   * @default every platform
+   */
+  platforms(platforms: Platform[]): this
+  /**
+   * Who may do what.
+   * @default every link may be read and written
+   */
+  permissions(permissions: Permissions): this
+  /**
+   * The stack as plain data.
+   * @throws {ValidationError} that lists every problem
+   */
+  build(): StackConfig
+}
+
+export interface AddOptions {
+  /**
+   * Whether it may be reached from outside its environment.
+   * @default false
+   */
+  remoteAccess?: boolean
+}
+
+export interface PreflightOptions {
+  platform: Platform
+  /** External bindings by resource id, as `deploy` takes them. Only the ids are looked at. */
+  bindings?: Record<string, object>
+  signal?: AbortSignal
+}
+
+/**
+ * Whether a stack can run on a platform. Runs every check and touches nothing: no network, no file.
+ *
+ * @throws {ValidationError} when the stack or the options are not valid
+ */
+export declare function preflight(stack: StackConfig, options: PreflightOptions): Promise<PreflightReport>
+
+/** What a resource is doing. */
+export type ResourceState = "pending" | "starting" | "running" | "crash-looping" | "stopping" | "stopped" | "failed"
+/** What is told while a call is under way. */
+export type DeployEvent = PreflightEvent | WaitingEvent | PlanEvent | ImageEvent | ResourceEvent
+
+/** Options of every call of the engine. */
+export interface CallOptions {
+  /**
+   * Ends the call early: its promise is rejected with the signal's reason. What was done so far stays, and deploying
+   * again goes on from there.
+   */
+  signal?: AbortSignal
+  /**
+   * Milliseconds after which the call gives up with `TIMEOUT`, 1 to 86400000.
+   * @default 600000
+   */
+  timeoutMs?: number
+  /** Called for every event, in order, before the call is over. What it throws ends the call, with that error. */
+  onEvent?: (event: DeployEvent) => void
+}
+
+/** Where a deployment is. */
+export interface PlatformOptions {
+  /** @default "local" */
+  platform?: "local" | "kubernetes"
+  /** This machine. */
+  local?: LocalOptions
+}
+
+/** Options of {@link deploy} and {@link plan}. */
+export interface DeployOptions extends CallOptions, PlatformOptions {
+  /**
+   * The deployment's name: letters, digits, `-` and `_`, at most 128.
+   * @default the stack's id
+   */
+  name?: string
+  /**
+   * Environment that is shown nowhere: daemon id → name → value. One that is left out by a later deploy keeps its value.
+   * Variables of `environment()` whose names sound secret (`…PASSWORD`, `…TOKEN`, `…KEY`) are masked in plans too.
+   */
+  secrets?: Record<string, Record<string, string>>
+}
+
+/** Options of {@link connect}. */
+export interface ConnectOptions extends CallOptions, PlatformOptions {
+  /** The deployment's name; by default that was its stack's id. */
+  name: string
+}
+
+/** Options of Local. */
+export interface LocalOptions {
+  /**
+   * Absolute path of the folder that holds everything: images, daemons, logs and data.
+   * @default `ALIEN_STATE_DIR`, else /var/lib/alien for root, else $XDG_STATE_HOME/alien
+   */
+  stateDir?: string
+  /** By host, such as `ghcr.io` or `127.0.0.1:5000`. */
+  registries?: Record<string, RegistryOptions>
+  /**
+   * Docker's configuration file, which holds credentials.
+   * @default `REGISTRY_AUTH_FILE`, else $DOCKER_CONFIG/config.json, else ~/.docker/config.json
+   */
+  dockerConfig?: string
+  /**
+   * When a registry is asked for a tag: `missing` only when the image is not here, `always` at every deploy; `auto` is
+   * `always` for the tag `latest`, else `missing`.
+   * @default "auto"
+   */
+  pull?: "auto" | "always" | "missing"
+}
+
+/** How one registry is reached. */
+export interface RegistryOptions {
+  /**
+   * The URL that is asked in its place: `http://127.0.0.1:5000`. Credentials of the registry are not sent there; the
+   * mirror's host may have its own entry.
+   * @default `ALIEN_REGISTRY_MIRRORS` (`HOST=URL,…`)
+   */
+  mirror?: string
+  /**
+   * Whether plain HTTP may be spoken. Loopback always may.
+   * @default false
+   */
+  insecure?: boolean
+  /** A PEM file with the certificate authority of its certificate. */
+  caFile?: string
+  /** With `password`; goes before what Docker's configuration says. */
+  username?: string
+  password?: string
+}
+
+/** Which lines of a log. */
+export interface LogOptions {
+  /** Only the last so many of those that are there. */
+  tail?: number
+  /** Only lines from then on: a Date, an RFC 3339 time, or milliseconds since 1970. */
+  since?: Date | string | number
+  /**
+   * Whether to go on with what comes, until the daemon is removed.
+   * @default false
+   */
+  follow?: boolean
+  /** Ends the reading, with the signal's reason. */
+  signal?: AbortSignal
+}
+
+/** What {@link deploy} has made, or {@link connect} has found. */
+export declare class Deployment {
+  private constructor()
+  readonly name: string
+  /**
+   * How everything is, at this moment.
+   * @throws {AlienError} `DEPLOYMENT_NOT_FOUND` when it has been destroyed
+   */
+  status(options?: CallOptions): Promise<DeploymentStatus>
+  /**
+   * A daemon's output. The log is kept over restarts and updates, and rotated by size: 5 files of 10 MiB.
+   *
+   * @example
+   * for await (const { line } of deployment.logs("connector", { follow: true, signal })) console.log(line)
+   * @throws {AlienError} while it is read: `DEPLOYMENT_NOT_FOUND`, `RESOURCE_NOT_FOUND`
+   */
+  logs(id: string, options?: LogOptions): AsyncIterable<LogLine>
+  /**
+   * Stops a daemon (its stop signal, then its grace period) and starts it again; resolves once it is up.
+   * @throws {AlienError} `RESOURCE_NOT_FOUND`, `DAEMON_NOT_UP`
+   */
+  restart(id: string, options?: CallOptions): Promise<void>
+  /**
+   * Stops and removes every resource; what is gone already is no error. What linked resources and image volumes store
+   * stays for the next deploy.
+   */
+  destroy(options?: DestroyOptions): Promise<void>
+  /** Everything that this object's calls have told so far, and what they tell until none is under way. */
+  events(): AsyncIterable<DeployEvent>
+}
+
+/** Options of {@link Deployment.destroy}. */
+export interface DestroyOptions extends CallOptions {
+  /**
+   * Whether what was stored goes too.
+   * @default false
+   */
+  data?: boolean
+}
+
+/**
+ * What {@link deploy} would do, and why, field by field. Starts, stops and fetches nothing; registries are asked what
+ * tags mean.
+ *
+ * @throws {ValidationError} when the stack or the options are not valid
+ * @throws {AlienError} as `deploy` does before it changes anything
+ */
+export declare function plan(stack: StackConfig, options?: DeployOptions): Promise<Plan>
+
+/**
+ * Makes the deployment as the stack says, and resolves once everything is up: fetches images, starts what is new,
+ * updates what differs, removes what the stack no longer has. Doing it twice changes nothing the second time. A second
+ * call for the same deployment, from any process, waits for the first.
+ *
+ * @throws {ValidationError} when the stack or the options are not valid
+ * @throws {AlienError} `PREFLIGHT_FAILED` (its report in `context.report`) before anything is touched;
+ * `IMAGE_NOT_FOUND`, `IMAGE_UNAUTHORIZED`, `REGISTRY_UNREACHABLE` and others when an image cannot be had;
+ * `DAEMON_NOT_UP` when a new daemon ends by itself (it is left crash-looping); `UPDATE_ROLLED_BACK` when a new version
+ * does (the one before runs again), both with `context.lastLines`; `DEPLOY_FAILED` for several of these;
+ * `STATE_DIR_UNUSABLE`, `STORE_FULL`; `TIMEOUT`
+ */
+export declare function deploy(stack: StackConfig, options?: DeployOptions): Promise<Deployment>
+
+/**
+ * An existing deployment, by its name.
+ *
+ * @throws {AlienError} `DEPLOYMENT_NOT_FOUND`, naming those that there are
+ */
+export declare function connect(options: ConnectOptions): Promise<Deployment>
+
+/** The names of all deployments. */
+export declare function deployments(options?: CallOptions & PlatformOptions): Promise<string[]>
+
+/** An error as JSON. */
+export interface AlienErrorOptions<Context = any> {
+  /** Upper snake case, at most 128 characters; what programs compare. */
+  code: string
+  /** At most 16384 characters. */
+  message: string
+  /** The facts of the message, for programs. */
+  context?: Context
+  /** What to do about it. */
+  hint?: string
+  /**
+   * What a server should answer with when it passes this error on.
+   * @default 500
+   */
+  httpStatusCode?: number
+  /**
+   * Whether the message is for the operator of the service only.
+   * @default false
+   */
+  internal?: boolean
+  /**
+   * Whether the same call may succeed later without a change.
+   * @default false
+   */
+  retryable?: boolean
+  /** What caused it. */
+  source?: AlienErrorOptions
+}
+
+/** An error of a definition, ready for `new AlienError(…)`. */
+export interface DefinedError<Context = any> extends AlienErrorOptions<Context> {
+  toOptions(): AlienErrorOptions<Context>
+}
+
+/** A kind of error. */
+export interface ErrorDefinition<Input = any, Context = Input> {
+  metadata: { code: string; retryable: boolean; internal: boolean; httpStatusCode: number }
+  contextSchema?: { parse(input: unknown): Context }
+  /** @throws what the schema throws, when the context does not fit it */
+  create(context: Input): DefinedError<Context>
+}
+
+/** Every error of this package. Its text is the whole chain, each source on a line `├─▶ CODE: message`. */
+export declare class AlienError<Context = any> extends Error {
+  constructor(options: AlienErrorOptions<Context> | DefinedError<Context>)
+  readonly code: string
+  readonly context?: Context
+  readonly hint?: string
+  readonly httpStatusCode: number
+  readonly internal: boolean
+  readonly retryable: boolean
+  readonly source?: AlienError
+  static fromDefinition<Context>(definition: DefinedError<Context>): AlienError<Context>
+  /** An AlienError comes back itself; anything else becomes `GENERIC_ERROR`, with what it was in its context. */
+  static from(value: unknown): Promise<AlienError>
+  /** A new error whose source is this one. */
+  withContext<Context>(definition: AlienErrorOptions<Context> | DefinedError<Context>): AlienError<Context>
+  /** Whether it, or one of its sources, has the code. */
+  hasErrorCode(code: string): boolean
+  /** The first with that code, of it and its sources. */
+  findErrorByCode(code: string): AlienError | undefined
+  toOptions(): AlienErrorOptions<Context>
+  /** What may leave the service: an internal error, at any depth, becomes `GENERIC_ERROR` without its sources. */
+  toExternal(): AlienError
+  toJSON(): AlienErrorOptions<Context>
+}
+
+/** A document or an option is not valid; every problem is in `issues`, and in the message. */
+export declare class ValidationError extends AlienError {
+  constructor(options: Partial<AlienErrorOptions> & { message: string; issues?: Issue[] })
+  readonly issues: Issue[]
+}
+
+/**
+ * Defines a kind of error.
+ *
+ * @example
+ * const QuotaExceeded = defineError({
+ *   code: "QUOTA_EXCEEDED",
+ *   context: z.object({ limit: z.number() }),
+ *   message: ({ limit }) => `More than ${limit}`,
+ *   httpStatusCode: 429,
+ * })
+ * throw new AlienError(QuotaExceeded.create({ limit: 3 }))
+ */
+export declare function defineError<Context = any>(definition: {
+  code: string
+  /** Any schema with `parse`; what it returns is the context. Without one, any context is taken. */
+  context?: { parse(input: unknown): Context }
+  message: string | ((context: Context) => string)
+  hint?: string | ((context: Context) => string)
+  /** @default false */
+  retryable?: boolean
+  /** @default false */
+  internal?: boolean
+  /** @default 500 */
+  httpStatusCode?: number
+}): ErrorDefinition<Context>
+
+export declare const ResourceNotFoundError: ErrorDefinition<{ resourceId: string; availableResources: string[] }>
+export declare const UnexpectedResourceTypeError: ErrorDefinition<{
+  resourceId: string
+  expectedType: string
+  actualType: string
+}>
+export declare const ResourceOutputsParseError: ErrorDefinition<{ resourceId: string; reason: string }>
+
+/** What `getResourceOutputs` reads: resources by id, or in a list. */
+export interface OutputsState {
+  resources: Record<string, { type: string; outputs?: unknown }> | { id: string; type: string; outputs?: unknown }[]
+}
+
+/**
+ * What a deployed resource reports about itself.
+ *
+ * @param resource the resource, a reference to it, or its id; with a type, that is checked too
+ * @param schema any schema with `parse`; without one, a daemon's outputs are checked to be {@link DaemonOutputs}
+ * @throws {AlienError} `RESOURCE_NOT_FOUND`, `UNEXPECTED_RESOURCE_TYPE` or `RESOURCE_OUTPUTS_PARSE_ERROR`
+ */
+export declare function getResourceOutputs(state: OutputsState, resource: Resource<DaemonConfig>): DaemonOutputs
+export declare function getResourceOutputs<Outputs = unknown>(
+  state: OutputsState,
+  resource: Resource<any> | { type: ResourceType; id: string } | string,
+  schema?: { parse(input: unknown): Outputs },
+): Outputs
+
+/** CPU or memory in Kubernetes' notation: what is requested, and what may be used. */
+export interface Bounds {
+  /** Requested. CPU such as `"100m"`, memory such as `"128Mi"`. */
+  min: string
+  /** CPU: the weight of its share, never a cap. Memory: the limit. Never less than `min`. */
+  desired: string
+}
+
+/** What is done about one resource. */
+export interface Change {
+  id: string
+  type: ResourceType
+  /** `restart`: it is as it should be, but not up. `none`: nothing has to be done. */
+  action: 'create' | 'update' | 'restart' | 'delete' | 'none'
+  /** What differs, by path; empty where nothing does. */
+  fields: Array<FieldChange>
+  /** Why, in a few words. */
+  reason: string
+}
+
+/** Something about a resource that is or is not so. */
+export interface Condition {
+  /** `Ready`: it is up. `RolledBack`: the last update did not stay up, and the version before runs. */
+  type: 'Ready' | 'RolledBack' | (string & {})
+  status: 'True' | 'False' | 'Unknown'
+  /** One word, such as `Up`, `CrashLooping`, `StartFailed` or `SupervisorDown`. */
+  reason: string
+  /** A sentence. */
+  message: string
+  /** Since when, where that is known. */
+  since?: string
+}
+
+/** A daemon, as a built resource holds it. */
+export interface DaemonConfig {
+  type: 'daemon'
+  code: DaemonCode
+  /**
+   * What to run instead of the image's entry point and command, as argv.
+   * @default what the image says
+   */
+  command?: Array<string>
+  /** Whether it takes commands. */
+  commandsEnabled: boolean
+  /**
+   * A share of the machine's CPU, never a cap.
+   * @default no wish; Kubernetes then requests 0.1
+   */
+  cpu?: Bounds
+  environment: Record<string, string>
+  id: string
+  /** What is bound into it. */
+  links: Array<ResourceRef>
+  /**
+   * Memory; `desired` is the limit.
+   * @default no limit; Kubernetes then requests 128Mi
+   */
+  memory?: Bounds
+  /** The name of its permission profile. */
+  permissions: string
+  /**
+   * Seconds from the stop signal to the kill, 1 to 86400.
+   * @default 30
+   */
+  stopGracePeriodSeconds?: number
+}
+
+/** What a running daemon reports about itself. */
+export interface DaemonOutputs {
+  /** What the platform calls it. */
+  daemonName: string
+  running: boolean
+}
+
+/** A deployment at one moment. Times are RFC 3339, UTC, with nanoseconds. */
+export interface DeploymentStatus {
+  name: string
+  platform: 'local' | 'kubernetes'
+  /** The stack that was deployed. */
+  stackId: string
+  /** In the order of the stack. */
+  resources: Array<ResourceStatus>
+}
+
+/** Builds a Dockerfile. */
+export interface DockerToolchain {
+  type: 'docker'
+  /**
+   * Path of the Dockerfile inside the source.
+   * @default Dockerfile
+   */
+  dockerfile?: string
+  /**
+   * The stage to build.
+   * @default the last
+   */
+  target?: string
+  buildArgs?: Record<string, string>
+}
+
+/** How a run ended: exactly one of `code` and `signal`. */
+export interface ExitStatus {
+  /** What the program returned. */
+  code?: number
+  /** The signal that ended it, by name: `SIGKILL`. */
+  signal?: string
+  /** Whether it was killed for want of memory. */
+  oom: boolean
+  /** When. */
+  at: string
+}
+
+/** One difference. A value that must not be shown reads `(secret)`; `null` means that there is none. */
+export interface FieldChange {
+  /** `environment.LOG_LEVEL`, `code.image`, `digest`, `links.bucket`, `secrets.TOKEN`. */
+  path: string
+  from: unknown
+  to: unknown
+}
+
+/** A container image. */
+export interface ImageCode {
+  type: 'image'
+  /**
+   * `registry/repository[:tag][@digest]`, or `oci:DIR[:tag]`, `oci-archive:FILE`, `docker-archive:FILE`,
+   * `docker-daemon:NAME`.
+   */
+  image: string
+}
+
+/** How far an image is. */
+export interface ImageEvent {
+  type: 'image'
+  /** The daemon that it is for. */
+  id: string
+  /** The image as it was declared. */
+  image: string
+  phase: 'resolving' | 'downloading' | 'unpacking' | 'ready'
+  /** The manifest digest, once it is known. */
+  digest?: string
+  /** Bytes that have arrived; while downloading. */
+  bytes?: number
+  /** Bytes there are in all; while downloading. */
+  totalBytes?: number
+  /** Why something other than the plain thing happens. */
+  message?: string
+}
+
+/** A set of the user's own: rights in a cloud's own words, by platform. Local and Kubernetes grant nothing for it. */
+export interface InlinePermissionSet {
+  id: string
+  description: string
+  platforms: Partial<Record<Platform, unknown>>
+}
+
+/** A problem: where, of what kind, and what would have been right. */
+export interface Issue {
+  /** Keys and indexes from the document's root. */
+  path: (string | number)[]
+  /** zod's vocabulary where a word of it fits, else `custom`. */
+  code: 'invalid_type' | 'invalid_value' | 'invalid_union' | 'too_small' | 'too_big' | 'unrecognized_keys' | 'custom'
+  /** What was expected and what was found. */
+  message: string
+  /** What to do about it. */
+  hint?: string
+}
+
+/** A key-value store, as a built resource holds it. */
+export interface KvConfig {
+  type: 'kv'
+  id: string
+}
+
+/** Deletes objects after a time. */
+export interface LifecycleRule {
+  /** Age at which an object is deleted, in days, 1 to 36500. */
+  days: number
+  /**
+   * Only objects whose names begin with this.
+   * @default every object
+   */
+  prefix?: string
+}
+
+/** A line of a daemon's output. */
+export interface LogLine {
+  /** When it was read: RFC 3339, UTC, with nanoseconds. */
+  time: string
+  stream: 'stdout' | 'stderr'
+  /** The text, without its line end; bytes that are not UTF-8 are replaced by U+FFFD. */
+  line: string
+  /** Set where the line goes on in the next one of its stream: it is longer than 16 KiB. */
+  partial?: boolean
+}
+
+/** Who may do what. */
+export interface Permissions {
+  /** Profiles by name; a daemon names the one it runs under. */
+  profiles: Record<string, PermissionProfile>
+  /**
+   * What the deployment itself may manage.
+   * @default "auto": what the stack's resources need
+   */
+  management?: 'auto' | { extend: PermissionProfile } | { override: PermissionProfile }
+}
+
+/** What a deploy does, or would do. */
+export interface Plan {
+  /** One for each resource that is declared or there, in the order of the stack; removals last. */
+  changes: Array<Change>
+}
+
+/** What is going to be done. Comes once, before the first change. */
+export interface PlanEvent {
+  type: 'plan'
+  plan: Plan
+}
+
+/** One check's outcome. */
+export interface PreflightCheck {
+  /** Stable, kebab case. */
+  id: string
+  /** What holds when the check passes. */
+  description: string
+  /** `warning`: it will run, though not as the stack says. `skipped`: says nothing about this platform. */
+  status: 'passed' | 'warning' | 'failed' | 'skipped'
+  /** Problems, with paths of the built stack. */
+  issues: Array<Issue>
+}
+
+/** The checks are through. Comes first. */
+export interface PreflightEvent {
+  type: 'preflight'
+  report: PreflightReport
+}
+
+/** Whether a stack can run on a platform. */
+export interface PreflightReport {
+  platform: Platform
+  /** Whether no check failed; warnings do not count. */
+  ok: boolean
+  checks: Array<PreflightCheck>
+}
+
+/** A queue, as a built resource holds it. */
+export interface QueueConfig {
+  type: 'queue'
+  id: string
+}
+
+/** A resource has come to a new state. */
+export interface ResourceEvent {
+  type: 'resource'
+  id: string
+  /** Why it changes. */
+  action: 'create' | 'update' | 'restart' | 'delete' | 'none'
+  state: 'starting' | 'updating' | 'restarting' | 'running' | 'stopping' | 'removed'
+  message?: string
+}
+
+/** A reference to a resource of the same stack. */
+export interface ResourceRef {
+  type: ResourceType
+  id: string
+}
+
+/** A resource at one moment. */
+export interface ResourceStatus {
+  id: string
+  type: ResourceType
+  lifecycle: Lifecycle
+  /**
+   * `starting`: it runs and has yet to be up. `crash-looping`: it ended and waits for its next try. `failed`: nobody
+   * keeps it alive; deploy again.
+   */
+  state: ResourceState
+  /** The image as it was declared. */
+  image?: string
+  /** The manifest digest that runs. */
+  digest?: string
+  /** The program's process id on this machine, while it runs. */
+  pid?: number
+  /** When that process was started. */
+  startedAt?: string
+  /** Starts after the first one that nobody asked for. */
+  restarts: number
+  /** How the last run that ended by itself did. */
+  lastExit?: ExitStatus
+  /** When a crash-looping daemon is tried again. */
+  nextStartAt?: string
+  conditions: Array<Condition>
+}
+
+/** Builds a Rust binary. */
+export interface RustToolchain {
+  type: 'rust'
+  binaryName: string
+}
+
+/** Source that is to become an image. Reserved: Local and Kubernetes run images, and preflight says so. */
+export interface SourceCode {
+  type: 'source'
+  /** The folder that holds it. */
+  src: string
+  toolchain: Toolchain
+}
+
+/** A built stack: plain data, the same as its JSON. */
+export interface StackConfig {
+  id: string
+  /**
+   * Who may do what.
+   * @default every link may be read and written
+   */
+  permissions?: Permissions
+  /** By id, in the order they were added. */
+  resources: Record<string, StackEntry>
+  /**
+   * Where the stack may run.
+   * @default every platform
+   */
+  supportedPlatforms?: Platform[]
+}
+
+/** A resource in a built stack. */
+export interface StackEntry {
+  config: ResourceConfig
+  /** What must be there before it, besides its links. */
+  dependencies: Array<ResourceRef>
+  lifecycle: Lifecycle
+  /**
+   * Whether it may be reached from outside its environment.
+   * @default false
+   */
+  remoteAccess?: boolean
+}
+
+/** An object store, as a built resource holds it. */
+export interface StorageConfig {
+  type: 'storage'
+  id: string
+  lifecycleRules: Array<LifecycleRule>
+  /** Whether anybody may read, without credentials. */
+  publicRead: boolean
+  /** Whether what is overwritten or deleted is kept as an older version. */
+  versioning: boolean
+}
+
+/** Builds a TypeScript program. */
+export interface TypescriptToolchain {
+  type: 'typescript'
+  binaryName?: string
+}
+
+/** A vault of secrets, as a built resource holds it. */
+export interface VaultConfig {
+  type: 'vault'
+  id: string
+}
+
+/** Another call is changing the same deployment; this one waits for it. */
+export interface WaitingEvent {
+  type: 'waiting'
+  message: string
+}

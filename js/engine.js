@@ -1,0 +1,194 @@
+"use strict"
+
+// The engine's calls. What they do is native (src/engine); here are promises, signals, listeners and iterators.
+
+const { native, open, retrace } = require("./call.js")
+const { snapshot } = require("./raw.js")
+
+/** What the environment says; read with the first call, like the addon. */
+const defaults = () => require("./environment.js").defaults()
+
+/**
+ * Runs one operation of the engine.
+ *
+ * @param {object} request what src/node/engine.rs takes, without options and defaults
+ * @param {object} options the user's, with `signal` and `onEvent`
+ * @param {Function} top the public function that was called; it must not have awaited anything yet
+ * @param {(event: object) => void} [record] sees every event, also where the user listens to none
+ */
+async function run(request, options, top, record = () => {}) {
+  const { signal, onEvent, ...rest } = options ?? {}
+  const trace = {}
+  Error.captureStackTrace(trace, top)
+  signal?.throwIfAborted()
+  const addon = native()
+  const text = addon.engineBegin(JSON.stringify({ ...request, options: snapshot(rest), defaults: defaults() }))
+  const number = open(text, top)
+  const cancel = () => addon.engineCancel(number)
+  signal?.addEventListener("abort", cancel, { once: true })
+  try {
+    await tellAll(addon, number, (event) => {
+      record(event)
+      onEvent?.(event)
+    }, cancel)
+    const result = await addon.engineResult(number)
+    if (signal?.aborted && JSON.parse(result).error?.code === "CANCELLED") throw signal.reason
+    return retrace(() => open(result, top), trace)
+  } finally {
+    signal?.removeEventListener("abort", cancel)
+  }
+}
+
+/** Hands every event on, in order, until there are no more. A listener that throws ends the call, with its own error. */
+async function tellAll(addon, number, listener, cancel) {
+  for (;;) {
+    const events = JSON.parse(await addon.engineEvents(number))
+    if (events === null) return
+    try {
+      events.forEach((event) => listener(event))
+    } catch (error) {
+      cancel()
+      await addon.engineResult(number)
+      throw error
+    }
+  }
+}
+
+/** What `deploy` has made, or `connect` has found. */
+class Deployment {
+  #options
+  #events = []
+  #running = 0
+  #wake = []
+
+  constructor(name, options) {
+    this.name = name
+    const { signal, onEvent, timeoutMs, secrets, ...kept } = options ?? {}
+    this.#options = { ...kept, name }
+  }
+
+  /** The options of a call on this deployment. */
+  #with(options) {
+    return { ...this.#options, ...options }
+  }
+
+  async #run(request, options, top) {
+    this.#running += 1
+    try {
+      return await run(request, this.#with(options), top, (event) => this.#record(event))
+    } finally {
+      this.#running -= 1
+      this.#wakeAll()
+    }
+  }
+
+  #record(event) {
+    this.#events.push(event)
+    this.#wakeAll()
+  }
+
+  #wakeAll() {
+    this.#wake.splice(0).forEach((wake) => wake())
+  }
+
+  /** Used by `deploy` alone: what is done before there is anything to return is recorded too. */
+  static async deploy(stack, options, top) {
+    const name = options?.name ?? stack?.id
+    const deployment = new Deployment(name, options)
+    await deployment.#run({ operation: "deploy", stack: snapshot(stack) }, options, top)
+    return deployment
+  }
+
+  async status(options) {
+    return this.#run({ operation: "status" }, options, this.status)
+  }
+
+  async restart(id, options) {
+    await this.#run({ operation: "restart", id: snapshot(id) }, options, this.restart)
+  }
+
+  async destroy(options) {
+    const { data, ...rest } = options ?? {}
+    await this.#run({ operation: "destroy", data: data === true }, rest, this.destroy)
+  }
+
+  /** Everything that was told so far, and what is told until no call of this object is under way. */
+  async *events() {
+    for (let seen = 0; ; ) {
+      while (seen < this.#events.length) yield this.#events[seen++]
+      if (this.#running === 0) return
+      await new Promise((resolve) => this.#wake.push(resolve))
+    }
+  }
+
+  logs(id, options) {
+    return new Logs(id, this.#options, options, this.logs)
+  }
+}
+
+/** The lines of one daemon's log: an async iterable, which may be iterated once. */
+class Logs {
+  #begin
+  #signal
+
+  constructor(id, deployment, options, top) {
+    const { signal, since, ...rest } = options ?? {}
+    const trace = {}
+    Error.captureStackTrace(trace, top)
+    const logs = snapshot({ ...rest, since: moment(since) })
+    const request = { id: snapshot(id), options: snapshot(deployment), logs, defaults: defaults() }
+    this.#signal = signal
+    this.#begin = async () => {
+      signal?.throwIfAborted()
+      const text = await native().logsOpen(JSON.stringify(request))
+      return retrace(() => open(text, top), trace)
+    }
+  }
+
+  async *[Symbol.asyncIterator]() {
+    const addon = native()
+    const number = await this.#begin()
+    const close = () => addon.logsClose(number)
+    this.#signal?.addEventListener("abort", close, { once: true })
+    try {
+      for (;;) {
+        const lines = open(await addon.logsNext(number), Logs)
+        this.#signal?.throwIfAborted()
+        if (lines.length === 0) return
+        yield* lines
+      }
+    } finally {
+      this.#signal?.removeEventListener("abort", close)
+      close()
+    }
+  }
+}
+
+/** A Date, an RFC 3339 time or milliseconds, as milliseconds; what is none of them stays, to be refused by name. */
+function moment(since) {
+  if (Object.prototype.toString.call(since) === "[object Date]") return since.getTime()
+  if (typeof since !== "string") return since
+  const time = Date.parse(since)
+  return Number.isNaN(time) ? since : time
+}
+
+async function plan(stack, options) {
+  return run({ operation: "plan", stack: snapshot(stack) }, options, plan)
+}
+
+async function deploy(stack, options) {
+  return Deployment.deploy(stack, options, deploy)
+}
+
+async function connect(options) {
+  const deployment = new Deployment(options?.name, options)
+  await run({ operation: "status" }, options, connect)
+  return deployment
+}
+
+/** The names of all deployments in the state directory. */
+async function deployments(options) {
+  return run({ operation: "list" }, options, deployments)
+}
+
+module.exports = { Deployment, connect, deploy, deployments, plan }

@@ -1,0 +1,29 @@
+"use strict"
+
+// What the engine takes from the process's environment, read here at each call: inside the addon it would be another
+// one under Jest, where process.env is a copy.
+
+const os = require("node:os")
+const path = require("node:path")
+const { helperPath } = require("./native.js")
+
+/** The defaults of the engine's options; src/node/options.rs says what they mean. */
+function defaults(env = process.env) {
+  const home = env.HOME || os.homedir()
+  return {
+    stateDir: stateDir(env, home),
+    mirrors: env.ALIEN_REGISTRY_MIRRORS || "",
+    dockerConfig: env.REGISTRY_AUTH_FILE || path.join(env.DOCKER_CONFIG || path.join(home, ".docker"), "config.json"),
+    helper: helperPath(),
+  }
+}
+
+/** XDG Base Directory Specification, "state"; root's daemons are the machine's. */
+function stateDir(env, home) {
+  if (env.ALIEN_STATE_DIR) return path.resolve(env.ALIEN_STATE_DIR)
+  if (process.geteuid?.() === 0) return "/var/lib/alien"
+  const base = env.XDG_STATE_HOME && path.isAbsolute(env.XDG_STATE_HOME) ? env.XDG_STATE_HOME : path.join(home, ".local/state")
+  return path.join(base, "alien")
+}
+
+module.exports = { defaults }
