@@ -1,0 +1,102 @@
+"use strict"
+
+// The command line: which command, its words and its options.
+
+const { parseArgs } = require("node:util")
+
+/** The command line cannot be understood. */
+class UsageError extends Error {}
+
+const COMMON = {
+  file: { type: "string", short: "f" },
+  platform: { type: "string", short: "p" },
+  name: { type: "string", short: "n" },
+  json: { type: "boolean" },
+  timeout: { type: "string" },
+  "state-dir": { type: "string" },
+  mirror: { type: "string", multiple: true },
+  pull: { type: "string" },
+  help: { type: "boolean", short: "h" },
+}
+
+const SECRETS = { secret: { type: "string", multiple: true }, "secret-file": { type: "string", multiple: true } }
+
+/** Each command's own options, and how many words it takes. */
+const COMMANDS = {
+  preflight: { options: {}, words: [0, 0] },
+  plan: { options: SECRETS, words: [0, 0] },
+  deploy: { options: SECRETS, words: [0, 0] },
+  status: { options: {}, words: [0, 0] },
+  logs: {
+    options: {
+      tail: { type: "string" },
+      since: { type: "string" },
+      follow: { type: "boolean" },
+      timestamps: { type: "boolean", short: "t" },
+    },
+    words: [0, Infinity],
+  },
+  restart: { options: {}, words: [1, 1] },
+  destroy: { options: { data: { type: "boolean" } }, words: [0, 0] },
+  version: { options: {}, words: [0, 0] },
+  help: { options: {}, words: [0, 1] },
+}
+
+/**
+ * @param {string[]} argv without node and script
+ * @returns {{command: string, words: string[], options: Record<string, any>}}
+ * @throws {UsageError}
+ */
+function parse(argv) {
+  const [first, ...rest] = argv
+  if (first === undefined || first === "--help" || first === "-h") return { command: "help", words: [], options: {} }
+  if (first === "--version" || first === "-v") return { command: "version", words: [], options: {} }
+  const command = COMMANDS[first]
+  if (command === undefined) throw new UsageError(`there is no command ${JSON.stringify(first)}${nearest(first)}`)
+  const { values, positionals } = read(rest, command)
+  if (values.help) return { command: "help", words: [first], options: {} }
+  const [least, most] = command.words
+  if (positionals.length < least) throw new UsageError(`${first} needs the id of a daemon`)
+  if (positionals.length > most) throw new UsageError(`${first} takes no ${JSON.stringify(positionals[most])}`)
+  return { command: first, words: positionals, options: values }
+}
+
+function read(args, command) {
+  try {
+    return parseArgs({ args, options: { ...COMMON, ...command.options }, allowPositionals: true })
+  } catch (error) {
+    if (error.code?.startsWith("ERR_PARSE_ARGS")) throw new UsageError(error.message.replace(/\. To specify .*$/s, ""))
+    throw error
+  }
+}
+
+/** A command that the word may have been meant to be: the same letters but for one or two. */
+function nearest(word) {
+  const names = Object.keys(COMMANDS)
+  const found = names.find((name) => name.startsWith(word)) ?? names.find((name) => distance(name, word) <= 2)
+  return found ? `; did you mean \`alien ${found}\`?` : ""
+}
+
+function distance(a, b) {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(next[j - 1] + 1, row[j] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1))
+    }
+    row = next
+  }
+  return row[b.length]
+}
+
+/** A positive number from an option's text. */
+function number(text, option) {
+  const value = Number(text)
+  if (text === undefined) return undefined
+  if (!Number.isFinite(value) || value < 0 || text.trim() === "") {
+    throw new UsageError(`--${option} takes a number, not ${JSON.stringify(text)}`)
+  }
+  return value
+}
+
+module.exports = { UsageError, number, parse }

@@ -1,0 +1,66 @@
+"use strict"
+
+const GENERAL = `alien: keeps the daemons of an alien.ts running
+
+  alien preflight          check the stack; touches nothing
+  alien plan               show what deploy would change, and why
+  alien deploy             make what runs like the stack says
+  alien status             how every resource is
+  alien logs [ID…]         what daemons printed; all of them when none is named
+  alien restart ID         stop a daemon and start it again
+  alien destroy            stop and remove everything; keeps data unless --data is given
+  alien version            version of this package
+  alien help [COMMAND]     this, or more about a command
+
+Options of every command
+  -f, --file PATH          stack file; default: alien.ts, .mts, .js or .mjs in this folder
+  -p, --platform NAME      default: local
+  -n, --name NAME          deployment; default: the stack's id
+      --json               one JSON document on stdout (logs: one a line)
+      --timeout SECONDS    give up, cleanly; default: 600
+      --state-dir DIR      where everything is kept (ALIEN_STATE_DIR; default: $XDG_STATE_HOME/alien,
+                           ~/.local/state/alien, as root /var/lib/alien)
+      --mirror HOST=URL    ask URL in place of the registry HOST; repeatable (ALIEN_REGISTRY_MIRRORS=HOST=URL,…)
+      --pull WHEN          ask the registry: always, missing (only for what is not here) or
+                           auto (always for the tag "latest", else missing); default: auto
+
+Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 cancelled with Ctrl-C.`
+
+const SECRETS = `
+      --secret ID.NAME[=VAR]     environment NAME of daemon ID is the value of VAR (default: NAME) in this
+                                 environment; shown nowhere, and kept by later deploys that leave it out
+      --secret-file ID.NAME=PATH the same with a file's contents, less one line end`
+
+const MORE = {
+  preflight: "alien preflight [options]\n\nRuns every check that needs nothing but the stack. Exits 1 if one fails.",
+  plan: `alien plan [options]\n\nShows what deploy would do, field by field: old → new, secrets masked. Changes nothing.\n${SECRETS}`,
+  deploy: `alien deploy [options]\n\nFetches images, starts what is new, updates what differs, removes what the stack no longer has, and waits\nuntil everything is up. A new version that does not stay up is taken back. Deploying twice changes nothing.\n${SECRETS}`,
+  status: "alien status [options]\n\nShows every resource of the deployment as it is at this moment.",
+  logs: `alien logs [ID…] [options]
+
+      --tail N             only the last N lines of each
+      --since TIME         only since then: 10s, 5m, 2h, 1d ago, or an RFC 3339 time
+      --follow             go on with what comes, until Ctrl-C
+  -t, --timestamps         with the time of each line`,
+  restart: "alien restart ID [options]\n\nStops the daemon (its stop signal, then its grace period), starts it again and waits until it is up.",
+  destroy: `alien destroy [options]
+
+Stops and removes every resource of the deployment. What linked resources and image volumes store stays for the
+next deploy.
+
+      --data               remove that too`,
+  version: "alien version\n\nPrints the package's version.",
+  help: "alien help [COMMAND]",
+}
+
+function print(command) {
+  if (command === undefined) console.log(GENERAL)
+  else if (MORE[command] !== undefined) console.log(`${MORE[command]}\n\nOptions of every command: \`alien help\`.`)
+  else {
+    console.error(`alien: there is no command ${JSON.stringify(command)}`)
+    return 2
+  }
+  return 0
+}
+
+module.exports = { print }
