@@ -1,0 +1,52 @@
+// An image with Node in it, made from the Node that runs this: its binary and the libraries that it has loaded.
+
+import { existsSync, mkdirSync, readFileSync, realpathSync, statSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { Layout } from "./oci.mjs"
+
+/** Folders on the way to the paths, outermost first, each once. */
+function folders(paths) {
+  const all = new Set()
+  for (const path of paths) {
+    const parts = dirname(path).split("/").filter(Boolean)
+    parts.forEach((_, index) => all.add(parts.slice(0, index + 1).join("/")))
+  }
+  return [...all].map((path) => ({ path: `${path}/`, type: "dir" }))
+}
+
+/** Everything that this Node needs to run: `[{path, from}]`, paths without the leading slash. */
+function nodeFiles() {
+  // The dynamic linker is among them, under the path that the binary names.
+  const libraries = process.report.getReport().sharedObjects.filter((path) => path.startsWith("/"))
+  const files = libraries.map((path) => ({ path: path.slice(1), from: realpathSync(path), mode: 0o755 }))
+  return [...files, { path: "usr/bin/node", from: process.execPath, mode: 0o755 }]
+}
+
+/**
+ * Makes (or finds) an image that runs `program`, a JavaScript file, and returns its layout's folder.
+ *
+ * @param {string} dir the layout's folder; kept between runs
+ * @param {{tag: string, program: string, config?: object}} image
+ */
+export async function nodeImage(dir, { tag, program, config = {} }) {
+  const source = readFileSync(program)
+  // Made again when Node, the program or the wish changes.
+  const key = JSON.stringify([process.version, process.execPath, statSync(process.execPath).mtimeMs, tag, config, source.toString()])
+  const mark = join(dir, ".made-of")
+  if (existsSync(mark) && readFileSync(mark, "utf8") === key) return dir
+  mkdirSync(dir, { recursive: true })
+  const layout = new Layout(dir)
+  const files = nodeFiles()
+  // Not compressed: it goes over loopback, and compressing would take longer than everything else together.
+  const base = await layout.layer([...folders(files.map(({ path }) => path)), ...files], { compression: "none" })
+  const app = await layout.layer([
+    { path: "app/", type: "dir" },
+    { path: "app/main.js", data: source },
+    { path: "etc/", type: "dir" },
+    { path: "etc/passwd", data: "root:x:0:0:root:/root:/bin/false\n" },
+    { path: "root/", type: "dir", mode: 0o700 },
+  ])
+  layout.image(tag, [base, app], { Entrypoint: ["/usr/bin/node", "/app/main.js"], WorkingDir: "/app", Env: ["PATH=/usr/bin"], ...config })
+  writeFileSync(mark, key)
+  return dir
+}
