@@ -1,0 +1,73 @@
+"use strict"
+
+const alien = require("@alienplatform/core")
+const { preflight } = alien
+
+const daemon = (id) => new alien.Daemon(id).code({ type: "image", image: "i" }).permissions("p")
+const stack = new alien.Stack("s").add(daemon("a").build(), "live").add(daemon("b").build(), "live").build()
+const check = (report, id) => report.checks.find((one) => one.id === id)
+
+test.each(["aws", "gcp", "azure"])("%s is refused in the documented words", async (platform) => {
+  const report = await preflight(stack, { platform })
+  expect(report).toMatchObject({ platform, ok: false })
+  expect(check(report, "platform-supported")).toMatchObject({
+    status: "failed",
+    issues: [{ message: `Daemon resources are only supported on Local and Kubernetes. Unsupported daemon resources for ${platform}: a, b` }],
+  })
+})
+
+test("where a stack can run, every check passes or is skipped", async () => {
+  for (const platform of ["local", "kubernetes"]) {
+    const report = await preflight(stack, { platform })
+    expect(report.ok).toBe(true)
+    expect(report.checks.filter(({ status }) => status !== "passed" && status !== "skipped")).toStrictEqual([])
+  }
+})
+
+test("what this version does not do yet is a warning, and no failure", async () => {
+  const taking = new alien.Stack("s").add(daemon("d").commandsEnabled(true).cpu(1).build(), "live").build()
+  const report = await preflight(taking, { platform: "local" })
+  expect(report.ok).toBe(true)
+  expect(report.checks.filter(({ status }) => status === "warning").map(({ id }) => id)).toEqual(["commands-have-a-manager", "limits-are-enforced"])
+})
+
+test("bindings that are given count, and what is in them is not looked at", async () => {
+  const bucket = new alien.Storage("bucket").build()
+  const linked = new alien.Stack("s").add(bucket, "frozen").add(daemon("d").link(bucket).build(), "live").build()
+  expect((await preflight(linked, { platform: "kubernetes" })).ok).toBe(false)
+  const binding = { get bucketName() { throw new Error("looked") } }
+  expect((await preflight(linked, { platform: "kubernetes", bindings: { bucket: binding } })).ok).toBe(true)
+})
+
+test.each([
+  ["an unbuilt stack", () => preflight(new alien.Stack("s"), { platform: "local" }), "Stack is invalid (1 problem):\n  expected a built stack, received a Stack that was not built (call .build() on it)"],
+  ["no stack", () => preflight(undefined, { platform: "local" }), "Stack is invalid (1 problem):\n  expected object, received undefined"],
+  ["no options", () => preflight(stack), "The options object is invalid (1 problem):\n  expected object, received undefined"],
+  ["no platform", () => preflight(stack, {}), 'The options object is invalid (1 problem):\n  platform: expected "aws", "gcp", "azure", "kubernetes", "local" or "test", received undefined'],
+  ["a misspelt option", () => preflight(stack, { platform: "local", bindngs: {} }), 'The options object is invalid (1 problem):\n  unrecognized key "bindngs"; did you mean "bindings"?'],
+  ["a misspelt platform", () => preflight(stack, { platform: "locla" }), 'The options object is invalid (1 problem):\n  platform: expected "aws", "gcp", "azure", "kubernetes", "local" or "test", received "locla"; did you mean "local"?'],
+  ["bindings of another type", () => preflight(stack, { platform: "local", bindings: 1 }), "The options object is invalid (1 problem):\n  bindings: expected object, received number"],
+])("%s is a ValidationError", async (_, work, message) => {
+  const error = await work().catch((thrown) => thrown)
+  expect(error).toBeInstanceOf(alien.ValidationError)
+  expect(error.message).toBe(message)
+})
+
+test("a stack from elsewhere is held to the same rules, with the path of each problem", async () => {
+  const text = JSON.stringify(stack).replace('"commandsEnabled":false', '"commandsEnabled":1').replace('"b":{"config"', '"c":{"config"')
+  const error = await preflight(JSON.parse(text), { platform: "local" }).catch((thrown) => thrown)
+  expect(error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`)).toEqual([
+    'resources.c.config.id: is "b", but the stack holds it as "c"',
+    "resources.a.config.commandsEnabled: expected boolean, received number",
+  ])
+})
+
+test("the options of a deploy are taken as they are", async () => {
+  const options = { platform: "local", name: "n", timeoutMs: 1, onEvent() {}, secrets: { a: { B: "c" } }, local: {}, kubernetes: {} }
+  expect((await preflight(stack, options)).ok).toBe(true)
+})
+
+test("a signal that was aborted is heard", async () => {
+  const reason = new Error("enough")
+  await expect(preflight(stack, { platform: "local", signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+})
