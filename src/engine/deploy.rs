@@ -2,7 +2,7 @@
 
 use super::event::{Event, Events};
 use super::plan::{Action, Change, Desired, Plan};
-use super::platform::{Platform, Secrets};
+use super::platform::{Inputs, Platform, Survey};
 use super::status::DeploymentStatus;
 use crate::error::Report;
 use crate::model::Stack;
@@ -11,15 +11,12 @@ use futures_util::stream::{self, StreamExt};
 use serde_json::json;
 use std::pin::Pin;
 
-/// How many resources are brought up at once.
-const AT_ONCE: usize = 32;
-
 /// What is to be deployed.
 pub struct Request {
     /// The deployment's name: letters, digits, `-` and `_`, 1 to 128.
     pub name: String,
     pub stack: Stack,
-    pub secrets: Secrets,
+    pub inputs: Inputs,
 }
 
 /// Makes the deployment as the stack says. Returns once everything that changed is up.
@@ -28,10 +25,43 @@ pub struct Request {
 /// `PREFLIGHT_FAILED` before anything is touched; else what the platform says about each resource that could not be
 /// brought up, the others being up all the same. Several are one `DEPLOY_FAILED` that lists all.
 pub async fn deploy(platform: &dyn Platform, request: &Request, events: &Events) -> Result<DeploymentStatus, Report> {
-    let Request { name, stack, secrets } = request;
-    check(platform, stack, events).await?;
-    let _lock = platform.lock(name, events).await?;
-    let (desired, plan) = compare(platform, name, stack, secrets).await?;
+    check(platform, request, events).await?;
+    // Where the lock is dear, it is taken only once it is known that something has to be changed.
+    let mut early = None;
+    if !platform.locks_first() {
+        let compared = compare(platform, request).await?;
+        if compared.1.is_empty() {
+            return change(platform, request, &compared, events).await;
+        }
+        early = Some(compared);
+    }
+    let lock = platform.lock(&request.name, events).await?;
+    let result = async {
+        let compared = match early {
+            Some(compared) if lock.is_seamless() => compared,
+            _ => compare(platform, request).await?,
+        };
+        change(platform, request, &compared, events).await
+    }
+    .await;
+    lock.release().await;
+    result
+}
+
+/// What [`deploy`] would do. Changes nothing and waits for nobody.
+pub async fn plan_only(platform: &dyn Platform, request: &Request, events: &Events) -> Result<Plan, Report> {
+    check(platform, request, events).await?;
+    Ok(compare(platform, request).await?.1)
+}
+
+/// Runs the plan.
+async fn change(
+    platform: &dyn Platform,
+    request: &Request,
+    (survey, plan): &(Survey, Plan),
+    events: &Events,
+) -> Result<DeploymentStatus, Report> {
+    let Request { name, stack, .. } = request;
     events.tell(Event::Plan { plan: plan.clone() });
     if !plan.is_empty() {
         platform.begin(name, stack).await?;
@@ -40,37 +70,44 @@ pub async fn deploy(platform: &dyn Platform, request: &Request, events: &Events)
     let (daemons, others): (Vec<&Change>, Vec<&Change>) =
         plan.changes.iter().partition(|change| change.kind == "daemon");
     for (changes, removals) in [(&others, false), (&daemons, false), (&daemons, true), (&others, true)] {
-        run(platform, name, stack, &desired, changes, removals, events).await?;
+        run(platform, request, &survey.desired, changes, removals, events).await?;
     }
     platform.status(name).await
-}
-
-/// What [`deploy`] would do. Changes nothing and waits for nobody.
-pub async fn plan_only(platform: &dyn Platform, request: &Request, events: &Events) -> Result<Plan, Report> {
-    check(platform, &request.stack, events).await?;
-    let (_, plan) = compare(platform, &request.name, &request.stack, &request.secrets).await?;
-    Ok(plan)
 }
 
 /// Stops and removes everything of a deployment; with `data` also what its resources stored.
 ///
 /// It is not an error that there is nothing: what is asked for is that nothing be there.
 pub async fn destroy(platform: &dyn Platform, name: &str, data: bool, events: &Events) -> Result<(), Report> {
-    let _lock = platform.lock(name, events).await?;
-    let observed = platform.observe(name).await?;
-    let mut removals: Vec<Step<'_>> = Vec::new();
-    for observed in &observed {
-        removals.push(platform.remove(name, &observed.id, &observed.kind, events));
+    let lock = platform.lock(name, events).await?;
+    let result = async {
+        let observed = platform.observe(name).await?;
+        let mut removals: Vec<Step<'_>> = Vec::new();
+        for observed in &observed {
+            removals.push(platform.remove(name, &observed.id, &observed.kind, events));
+        }
+        all_of("destroy", name, together(platform, removals).await)?;
+        platform.end(name, data).await
     }
-    all_of("destroy", name, together(removals).await)?;
-    platform.end(name, data).await
+    .await;
+    lock.release().await;
+    result
+}
+
+/// Brings back the version of one daemon that ran before this one.
+pub async fn rollback(platform: &dyn Platform, name: &str, id: &str, events: &Events) -> Result<(), Report> {
+    let lock = platform.lock(name, events).await?;
+    let result = platform.rollback(name, id, events).await;
+    lock.release().await;
+    result
 }
 
 /// Preflight, then the place's own facts: all of both, before anything is changed.
-async fn check(platform: &dyn Platform, stack: &Stack, events: &Events) -> Result<(), Report> {
-    let mut report = preflight::run(stack, platform.name());
+async fn check(platform: &dyn Platform, request: &Request, events: &Events) -> Result<(), Report> {
+    let given = preflight::Given { bindings: request.inputs.bindings.clone() };
+    let mut report = preflight::run_with(&request.stack, platform.name(), &given);
     if report.ok {
-        report.add(platform.facts(stack).await);
+        report.add(platform.facts(&request.stack).await);
     }
     events.tell(Event::Preflight { report: report.clone() });
     if report.ok { Ok(()) } else { Err(preflight_failed(report)) }
@@ -95,27 +132,25 @@ pub fn preflight_failed(report: preflight::Report) -> Report {
     error
 }
 
-async fn compare(
-    platform: &dyn Platform,
-    name: &str,
-    stack: &Stack,
-    secrets: &Secrets,
-) -> Result<(Vec<Desired>, Plan), Report> {
-    let observed = platform.observe(name).await?;
-    let desired = platform.desire(name, stack, secrets, &observed).await?;
-    let plan = Plan::new(&desired, &observed);
-    Ok((desired, plan))
+/// What there should be against what there is, and whether the place would let it through.
+async fn compare(platform: &dyn Platform, request: &Request) -> Result<(Survey, Plan), Report> {
+    let survey = platform.survey(&request.name, &request.stack, &request.inputs).await?;
+    let plan = Plan::new(&survey.desired, &survey.observed);
+    if !plan.is_empty() {
+        platform.rehearse(&request.name, &plan).await?;
+    }
+    Ok((survey, plan))
 }
 
 async fn run(
     platform: &dyn Platform,
-    name: &str,
-    stack: &Stack,
+    request: &Request,
     desired: &[Desired],
     changes: &[&Change],
     removals: bool,
     events: &Events,
 ) -> Result<(), Report> {
+    let Request { name, stack, .. } = request;
     let mut steps: Vec<Step<'_>> = Vec::new();
     for change in changes {
         if (change.action == Action::Delete) != removals {
@@ -130,15 +165,15 @@ async fn run(
             None => platform.remove(name, &change.id, &change.kind, events),
         });
     }
-    all_of("deploy", name, together(steps).await)
+    all_of("deploy", name, together(platform, steps).await)
 }
 
 /// Something that is under way for one resource.
 type Step<'a> = Pin<Box<dyn Future<Output = Result<(), Report>> + Send + 'a>>;
 
 /// Takes the steps side by side, not too many at once.
-async fn together(steps: Vec<Step<'_>>) -> Vec<Result<(), Report>> {
-    stream::iter(steps).buffer_unordered(AT_ONCE).collect().await
+async fn together(platform: &dyn Platform, steps: Vec<Step<'_>>) -> Vec<Result<(), Report>> {
+    stream::iter(steps).buffer_unordered(platform.at_once()).collect().await
 }
 
 /// One error for several.

@@ -4,17 +4,19 @@
 //! in which order, and what is told to whoever called. `deploy` twice changes nothing the second time.
 //!
 //! ```text
-//! deploy: preflight → facts → lock → observe + resolve → plan → apply each, then remove each → status
+//! deploy: preflight → facts → lock → survey → plan → rehearse → apply each, then remove each → status
 //! ```
 
 mod deploy;
 pub mod event;
+pub mod exec;
+pub mod logs;
 pub mod plan;
 pub mod platform;
 pub mod status;
 
-pub use deploy::{Request, all_of, deploy, destroy, plan_only, preflight_failed};
+pub use deploy::{Request, all_of, deploy, destroy, plan_only, preflight_failed, rollback};
 pub use event::{Event, Events};
 pub use plan::{Action, Change, Desired, Observed, Plan};
-pub use platform::Platform;
+pub use platform::{Inputs, Platform};
 pub use status::DeploymentStatus;

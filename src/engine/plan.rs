@@ -13,8 +13,6 @@ pub struct Desired {
     pub kind: &'static str,
     /// Everything that a change of matters.
     pub fields: Fields,
-    /// Bytes of the image that are not here yet do not matter for the plan, its digest does; `None` for what has none.
-    pub digest: Option<String>,
 }
 
 /// A resource as it is.
@@ -189,7 +187,7 @@ mod tests {
     }
 
     fn desired(id: &str, fields: Fields) -> Desired {
-        Desired { id: id.to_owned(), kind: "daemon", fields, digest: None }
+        Desired { id: id.to_owned(), kind: "daemon", fields }
     }
 
     fn observed(id: &str, fields: Fields, unhealthy: Option<&str>) -> Observed {

@@ -1,10 +1,12 @@
 //! What the engine asks of a place where daemons run.
 
 use super::event::Events;
-use super::plan::{Action, Desired, Observed};
+use super::exec::{self, Session};
+use super::logs::{self, LogReader};
+use super::plan::{Action, Desired, Observed, Plan};
 use super::status::DeploymentStatus;
 use crate::error::Report;
-use crate::model::{Platform as Name, Stack};
+use crate::model::{Bindings, Platform as Name, Stack};
 use crate::preflight::Check;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -12,36 +14,73 @@ use std::collections::BTreeMap;
 /// Environment that is given at deploy and shown nowhere: daemon id → name → value.
 pub type Secrets = BTreeMap<String, BTreeMap<String, String>>;
 
+/// What a deploy is given besides the stack.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// A secret that is not given keeps the value that it has.
+    pub secrets: Secrets,
+    /// External bindings by the id of their resource.
+    pub bindings: Bindings,
+}
+
+/// What there should be, in the order of the stack, and what there is.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    pub desired: Vec<Desired>,
+    pub observed: Vec<Observed>,
+}
+
+/// Keeps others from changing a deployment.
+#[async_trait]
+pub trait Lock: Send + Sync {
+    /// Whether nobody else can have changed the deployment between this platform's last look at it and now.
+    fn is_seamless(&self) -> bool {
+        false
+    }
+
+    /// Lets others go on. Dropping it does the same, a little later where that takes a message to somebody.
+    async fn release(self: Box<Self>) {}
+}
+
 /// A place where daemons run. Local and Kubernetes are the two.
 ///
-/// Every method may be called from any process that reaches the place; [`Platform::lock`] keeps changes apart.
+/// Every method may be called from any process that reaches the place; [`Platform::lock`] keeps changes apart. An
+/// instance serves one call of the engine, and may remember what it has seen.
 #[async_trait]
 pub trait Platform: Send + Sync {
     /// Its name in the model.
     fn name(&self) -> Name;
 
+    /// Whom to tell what is about no step in particular, such as a server that is away. Before any other call.
+    fn listen(&mut self, _events: &Events) {}
+
     /// What must be so before anything is changed, and touches the place to find out.
     async fn facts(&self, stack: &Stack) -> Vec<Check>;
 
-    /// Keeps others from changing this deployment until the guard is dropped. Waits for whoever has it.
-    async fn lock(&self, deployment: &str, events: &Events) -> Result<Box<dyn Send + Sync>, Report>;
+    /// Whether the lock costs so little that it is taken also where nothing may have to be changed.
+    fn locks_first(&self) -> bool;
 
-    /// What there is of a deployment; nothing where it does not exist.
+    /// Keeps others from changing this deployment. Waits for whoever has it.
+    async fn lock(&self, deployment: &str, events: &Events) -> Result<Box<dyn Lock>, Report>;
+
+    /// Which resources there are of a deployment; nothing where it does not exist. Fields may be left out.
     async fn observe(&self, deployment: &str) -> Result<Vec<Observed>, Report>;
 
-    /// What there should be. Finds out what images mean now, and fetches none.
-    ///
-    /// A secret that is not given keeps the value that it has.
-    async fn desire(
-        &self,
-        deployment: &str,
-        stack: &Stack,
-        secrets: &Secrets,
-        observed: &[Observed],
-    ) -> Result<Vec<Desired>, Report>;
+    /// What there should be and what there is. Finds out what images mean now, and fetches none.
+    async fn survey(&self, deployment: &str, stack: &Stack, inputs: &Inputs) -> Result<Survey, Report>;
+
+    /// Finds out whether the plan would be let through, changing nothing: rights, quotas, other owners.
+    async fn rehearse(&self, _deployment: &str, _plan: &Plan) -> Result<(), Report> {
+        Ok(())
+    }
 
     /// Records which stack the deployment is of, before its first resource.
     async fn begin(&self, deployment: &str, stack: &Stack) -> Result<(), Report>;
+
+    /// How many resources are brought up at once.
+    fn at_once(&self) -> usize {
+        32
+    }
 
     /// Makes one resource as desired, and returns once it is up.
     async fn apply(
@@ -62,9 +101,50 @@ pub trait Platform: Send + Sync {
     /// Forgets a deployment whose resources have been removed; with `data`, also what they stored.
     async fn end(&self, deployment: &str, data: bool) -> Result<(), Report>;
 
+    /// The names of all deployments there are.
+    async fn list(&self) -> Result<Vec<String>, Report>;
+
     /// How it is, at this moment.
+    ///
+    /// # Errors
+    /// `DEPLOYMENT_NOT_FOUND`.
     async fn status(&self, deployment: &str) -> Result<DeploymentStatus, Report>;
+
+    /// Follows the status.
+    async fn watch(&self, _deployment: &str) -> Result<Box<dyn StatusWatch>, Report> {
+        Err(not_available(self.name(), "watching a status"))
+    }
 
     /// Stops one daemon and starts it again; returns once it is up.
     async fn restart(&self, deployment: &str, id: &str, events: &Events) -> Result<(), Report>;
+
+    /// Brings back the version of one daemon that ran before this one; returns once it is up.
+    async fn rollback(&self, _deployment: &str, _id: &str, _events: &Events) -> Result<(), Report> {
+        Err(not_available(self.name(), "rollback"))
+    }
+
+    /// A reader of one daemon's log.
+    ///
+    /// # Errors
+    /// `DEPLOYMENT_NOT_FOUND`, `RESOURCE_NOT_FOUND`.
+    async fn logs(&self, deployment: &str, id: &str, options: logs::Options) -> Result<Box<dyn LogReader>, Report>;
+
+    /// Runs a program beside a daemon, in its container.
+    async fn exec(&self, _deployment: &str, _id: &str, _options: exec::Options) -> Result<Session, Report> {
+        Err(not_available(self.name(), "exec"))
+    }
+
+    /// Waits, a short time at most, for what was left behind when a call was cut short.
+    async fn settle(&self) {}
+}
+
+/// The status of a deployment as it changes.
+#[async_trait]
+pub trait StatusWatch: Send {
+    /// The next status that differs from the last one; the first is as it is now. `None` once the deployment is gone.
+    async fn next(&mut self) -> Result<Option<DeploymentStatus>, Report>;
+}
+
+fn not_available(platform: Name, what: &str) -> Report {
+    Report::new("NOT_AVAILABLE", format!("{what} is not there for platform {platform} yet")).status(501)
 }

@@ -32,6 +32,12 @@ pub struct ResourceStatus {
     pub digest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
+    /// The pod that it runs in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// The node that the pod is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
     /// Starts after the first one that nobody asked for.
@@ -41,6 +47,21 @@ pub struct ResourceStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_start_at: Option<String>,
     pub conditions: Vec<Condition>,
+    /// What the platform has complained about of late, the latest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Notice>,
+}
+
+/// Something that the platform complained about.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    /// One word, CamelCase.
+    pub reason: String,
+    pub message: String,
+    /// How often, up to `at`.
+    pub count: u64,
+    pub at: String,
 }
 
 impl ResourceStatus {
@@ -54,11 +75,14 @@ impl ResourceStatus {
             image: None,
             digest: None,
             pid: None,
+            pod: None,
+            node: None,
             started_at: None,
             restarts: 0,
             last_exit: None,
             next_start_at: None,
             conditions: Vec::new(),
+            events: Vec::new(),
         }
     }
 }

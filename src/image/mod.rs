@@ -31,16 +31,18 @@ mod registry;
 mod store;
 mod unpack;
 
-pub use error::{Error, Place, Result};
+pub use error::{Error, Place};
 pub use manifest::ImageConfig;
 pub use platform::Platform;
 pub use store::Store;
 pub use unpack::Limits;
 
+use crate::error::Report;
+use registry::credentials::Credential;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where images come from, as the engine's options say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +127,25 @@ pub struct Image {
     /// Lists of owners, `UID GID PATH\0` records, for those layers that have one: `<layer>.owners` beside the layer.
     /// Layers that root unpacked have none, their files are owned as they should be.
     pub owners: Vec<PathBuf>,
+}
+
+/// The user name and password that a Docker configuration holds for a repository of `host`; `None` where it has none.
+///
+/// Blocking: a credential helper may be run.
+///
+/// # Errors
+/// `REGISTRY_CREDENTIALS_UNUSABLE`, without any secret in it.
+pub fn stored_password(file: &Path, host: &str, repository: &str) -> Result<Option<(String, String)>, Report> {
+    let unusable = |why: String| Report::new("REGISTRY_CREDENTIALS_UNUSABLE", why).status(400).with("registry", host);
+    match registry::credentials::from_file(file, host, repository).map_err(unusable)? {
+        None => Ok(None),
+        Some(Credential::Password { username, password }) => Ok(Some((username, password))),
+        Some(Credential::IdentityToken(_)) => {
+            let why =
+                format!("{} holds an identity token for {host}, which a kubelet cannot pull with", file.display());
+            Err(unusable(why).hint("give a user name and a password, or an access token as the password"))
+        }
+    }
 }
 
 /// What happens while an image is made ready.

@@ -3,6 +3,7 @@
 use super::layout::{Layout, make_dir, unusable};
 use super::version::Declared;
 use crate::engine::event::{Event, Events};
+use crate::engine::platform::Lock;
 use crate::error::Report;
 use crate::model::Stack;
 use crate::supervisor::spec;
@@ -87,6 +88,8 @@ pub struct Guard {
     dir: PathBuf,
     file: File,
 }
+
+impl Lock for Guard {}
 
 impl Drop for Guard {
     fn drop(&mut self) {

@@ -1,46 +1,18 @@
 //! Reading a daemon's log while it is written: the last lines, those since a time, and what follows.
 
+use crate::engine::logs::{BATCH, Line, LogReader, Options};
 use crate::error::Report;
 use crate::supervisor::log::{DIR, FILE};
 use crate::sys::time;
+use async_trait::async_trait;
 use rustix::fs::inotify;
-use serde::Serialize;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tokio::io::unix::AsyncFd;
-
-/// Which lines are wanted.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Only the last so many of those that are there; all by default.
-    pub tail: Option<usize>,
-    /// Only lines from this moment on: time since 1970.
-    pub since: Option<Duration>,
-    /// Whether to wait for more once the end is reached.
-    pub follow: bool,
-}
-
-/// A line of a daemon's output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Line {
-    /// When it was read, RFC 3339 with nanoseconds, UTC.
-    pub time: String,
-    /// `stdout` or `stderr`.
-    pub stream: String,
-    /// The text, without its line end; bytes that are not UTF-8 are replaced by U+FFFD.
-    pub line: String,
-    /// Whether the line goes on in the next one of its stream: it was longer than 16 KiB.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub partial: bool,
-}
-
-/// Lines given at once, so that a reader who cannot keep up holds no more than this.
-const BATCH: usize = 512;
 
 /// A place in a daemon's log.
 pub struct Reader {
@@ -55,6 +27,13 @@ pub struct Reader {
     ready: VecDeque<Line>,
     watch: Option<AsyncFd<OwnedFd>>,
     started: bool,
+}
+
+#[async_trait]
+impl LogReader for Reader {
+    async fn next(&mut self) -> Result<Vec<Line>, Report> {
+        self.lines().await
+    }
 }
 
 impl Reader {
@@ -95,8 +74,7 @@ impl Reader {
         })
     }
 
-    /// The next lines, at most 512; none once the end is reached and nothing is to be followed, or the daemon is gone.
-    pub async fn next(&mut self) -> Result<Vec<Line>, Report> {
+    async fn lines(&mut self) -> Result<Vec<Line>, Report> {
         if !self.started {
             self.started = true;
             if let Some(tail) = self.options.tail {

@@ -6,14 +6,15 @@ mod daemon;
 mod deployment;
 mod helper;
 mod layout;
-pub mod logs;
+mod logs;
 mod observe;
 mod version;
 
 use crate::engine;
 use crate::engine::event::{Event, Events, ImagePhase};
+use crate::engine::logs::{self as engine_logs, LogReader};
 use crate::engine::plan::{Action, Desired, Field, Fields, Observed};
-use crate::engine::platform::{Platform, Secrets};
+use crate::engine::platform::{Inputs, Lock, Platform, Secrets, Survey};
 use crate::engine::status::DeploymentStatus;
 use crate::error::{Issue, Report};
 use crate::image::{self, Image, Progress, Store};
@@ -67,27 +68,6 @@ impl Local {
     pub fn new(options: Options) -> Self {
         let layout = Layout::new(options.state_dir.clone());
         Local { layout, options, ids: account::ids(), machine: OnceCell::new() }
-    }
-
-    /// The names of all deployments in the state directory.
-    pub fn deployments(&self) -> Vec<String> {
-        deployment::names(&self.layout)
-    }
-
-    /// A reader of one daemon's log.
-    ///
-    /// # Errors
-    /// `DEPLOYMENT_NOT_FOUND`, `RESOURCE_NOT_FOUND`.
-    pub fn logs(&self, name: &str, id: &str, options: logs::Options) -> Result<logs::Reader, Report> {
-        let meta = deployment::meta(&self.layout, name).ok_or_else(|| observe::not_found(&self.layout, name))?;
-        let dir = self.layout.daemon(name, id);
-        if !dir.join(spec::CURRENT).exists() {
-            let message = format!("there is no daemon {id:?} in deployment {name:?}");
-            return Err(Report::new("RESOURCE_NOT_FOUND", message)
-                .status(404)
-                .hint(format!("there is: {}", meta.order.join(", "))));
-        }
-        logs::Reader::open(&dir, options)
     }
 
     async fn machine(&self) -> Result<&Machine, Report> {
@@ -249,7 +229,11 @@ impl Platform for Local {
         }]
     }
 
-    async fn lock(&self, deployment: &str, events: &Events) -> Result<Box<dyn Send + Sync>, Report> {
+    fn locks_first(&self) -> bool {
+        true
+    }
+
+    async fn lock(&self, deployment: &str, events: &Events) -> Result<Box<dyn Lock>, Report> {
         self.layout.make()?;
         Ok(Box::new(deployment::lock(&self.layout, deployment, events).await?))
     }
@@ -258,13 +242,8 @@ impl Platform for Local {
         Ok(observe::observe(&self.layout, deployment).await)
     }
 
-    async fn desire(
-        &self,
-        deployment: &str,
-        stack: &Stack,
-        secrets: &Secrets,
-        observed: &[Observed],
-    ) -> Result<Vec<Desired>, Report> {
+    async fn survey(&self, deployment: &str, stack: &Stack, inputs: &Inputs) -> Result<Survey, Report> {
+        let observed = observe::observe(&self.layout, deployment).await;
         let machine = self.machine().await?;
         let digests = self.resolve(machine, deployment, stack).await?;
         let mut desired = Vec::with_capacity(stack.resources.len());
@@ -272,15 +251,15 @@ impl Platform for Local {
             let Resource::Daemon(daemon) = &entry.config else {
                 let mut fields = Fields::new();
                 fields.insert("config".to_owned(), Field::shown(json!(entry.config)));
-                desired.push(Desired { id: id.to_owned(), kind: entry.config.kind().as_str(), fields, digest: None });
+                desired.push(Desired { id: id.to_owned(), kind: entry.config.kind().as_str(), fields });
                 continue;
             };
             let digest = &digests[declared_image(daemon)?];
-            let secrets = kept_secrets(id, secrets, observed);
+            let secrets = kept_secrets(id, &inputs.secrets, &observed);
             let fields = version::fields(stack, daemon, digest, &secrets);
-            desired.push(Desired { id: id.to_owned(), kind: "daemon", fields, digest: Some(digest.clone()) });
+            desired.push(Desired { id: id.to_owned(), kind: "daemon", fields });
         }
-        Ok(desired)
+        Ok(Survey { desired, observed })
     }
 
     async fn begin(&self, deployment: &str, stack: &Stack) -> Result<(), Report> {
@@ -310,7 +289,7 @@ impl Platform for Local {
         if action == Action::Restart {
             return dir.restart(action, events).await;
         }
-        let digest = desired.digest.as_deref().unwrap_or_default();
+        let digest = desired.fields.get(version::DIGEST).and_then(|field| field.value.as_str()).unwrap_or_default();
         let image = self
             .fetch(machine, daemon, digest, events)
             .await
@@ -365,6 +344,33 @@ impl Platform for Local {
                 _ => Err(unusable(&dir, &error)),
             }
         })
+    }
+
+    async fn list(&self) -> Result<Vec<String>, Report> {
+        Ok(deployment::names(&self.layout))
+    }
+
+    async fn logs(
+        &self,
+        deployment: &str,
+        id: &str,
+        options: engine_logs::Options,
+    ) -> Result<Box<dyn LogReader>, Report> {
+        let not_found = || observe::not_found(&self.layout, deployment);
+        let meta = deployment::meta(&self.layout, deployment).ok_or_else(not_found)?;
+        let dir = self.layout.daemon(deployment, id);
+        if !dir.join(spec::CURRENT).exists() {
+            let message = format!("there is no daemon {id:?} in deployment {deployment:?}");
+            return Err(Report::new("RESOURCE_NOT_FOUND", message)
+                .status(404)
+                .hint(format!("there is: {}", meta.order.join(", "))));
+        }
+        if options.previous {
+            let message =
+                "on Local the log of a daemon goes on through its restarts: there is no log of the run before";
+            return Err(Report::new("NOT_AVAILABLE", message).status(501).hint("leave out previous (--previous)"));
+        }
+        Ok(Box::new(logs::Reader::open(&dir, options)?))
     }
 
     async fn status(&self, deployment: &str) -> Result<DeploymentStatus, Report> {

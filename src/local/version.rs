@@ -38,6 +38,8 @@ pub struct Declared {
     pub fields: Fields,
 }
 
+/// The field that holds the image's manifest digest.
+pub const DIGEST: &str = "digest";
 /// The prefix of fields that hold secrets.
 pub const SECRETS: &str = "secrets.";
 
@@ -48,7 +50,7 @@ pub fn fields(stack: &Stack, daemon: &Daemon, digest: &str, secrets: &BTreeMap<S
     if let Code::Image { image } = &daemon.code {
         set("code.image".to_owned(), Field::shown(image.as_str()));
     }
-    set("digest".to_owned(), Field::shown(digest));
+    set(DIGEST.to_owned(), Field::shown(digest));
     if let Some(command) = &daemon.command {
         set("command".to_owned(), Field::shown(json!(command)));
     }

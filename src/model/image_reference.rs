@@ -149,7 +149,11 @@ fn path_and_tag(transport: &str, rest: &str) -> Result<(String, Option<String>),
     Ok((path.to_owned(), tag))
 }
 
-fn check_host(host: &str) -> Result<(), String> {
+/// Checks the `HOST[:PORT]` of a registry.
+///
+/// # Errors
+/// A sentence fragment that says what is wrong.
+pub fn check_host(host: &str) -> Result<(), String> {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) => (name, Some(port)),
         None => (host, None),

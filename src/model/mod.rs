@@ -5,9 +5,11 @@
 //! [`Daemon::build`] stand behind the builders; [`Stack::from_text`] takes a stack that was built before, from
 //! anywhere, and holds it to the same rules.
 
+pub mod binding;
 pub mod check;
 mod code;
 mod daemon;
+pub mod dns;
 pub mod environment;
 mod grants;
 pub mod image_reference;
@@ -21,6 +23,7 @@ mod stack;
 mod storage;
 mod suggest;
 
+pub use binding::{BindingValue, Bindings, ExternalBinding};
 pub use code::{Code, Toolchain};
 pub use daemon::Daemon;
 pub use grants::Grants;

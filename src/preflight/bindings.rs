@@ -3,7 +3,7 @@
 use super::{Rule, Status, Subject, at_daemon};
 use crate::error::Issue;
 use crate::model::names::binding_variable;
-use crate::model::{Platform, ResourceType, did_you_mean};
+use crate::model::{ExternalBinding, Platform, ResourceType, did_you_mean};
 
 pub(super) const BINDABLE: Rule = Rule {
     id: "links-can-be-bound",
@@ -14,7 +14,7 @@ pub(super) const BINDABLE: Rule = Rule {
 
 pub(super) const KNOWN: Rule = Rule {
     id: "bindings-are-used",
-    description: "Every external binding is for a resource that takes one",
+    description: "Every external binding is for a resource of its type that takes one",
     on_issue: Status::Failed,
     run: known,
 };
@@ -45,14 +45,16 @@ fn bindable(subject: &Subject) -> Option<Vec<Issue>> {
                 issues.push(at_daemon(daemon, &at, message).hint("take out the link"));
             } else if subject.platform == Platform::Kubernetes
                 && external(link.kind)
-                && !subject.given.bindings.contains(&link.id)
+                && !subject.given.bindings.contains_key(&link.id)
                 // What is not granted is not bound either, and so need not be given.
                 && subject.stack.grants(&daemon.id, &link.id).any()
             {
                 let message =
                     format!("the {} \"{}\" has no binding: Kubernetes has none of its own", link.kind, link.id);
-                let hint =
-                    format!("give deploy one: bindings: {{ \"{}\": {{ type: \"{}\", … }} }}", link.id, link.kind);
+                let hint = format!(
+                    "give deploy one: bindings: {{ \"{}\": {{ type: \"{}\", service: … }} }} (--binding ID=JSON)",
+                    link.id, link.kind
+                );
                 issues.push(at_daemon(daemon, &at, message).hint(hint));
             }
         }
@@ -64,7 +66,7 @@ fn known(subject: &Subject) -> Option<Vec<Issue>> {
     if !subject.can_run() || subject.given.bindings.is_empty() {
         return None;
     }
-    let issue = |id: &String| {
+    let issue = |(id, binding): (&String, &ExternalBinding)| {
         let issue = |message: String| Issue::new(vec!["bindings".into(), id.as_str().into()], "custom", message);
         match subject.stack.resources.get(id).map(|entry| entry.config.kind()) {
             None => {
@@ -76,6 +78,11 @@ fn known(subject: &Subject) -> Option<Vec<Issue>> {
             Some(_) if subject.platform == Platform::Local => {
                 let issue = issue(format!("\"{id}\" is bound by Local itself, which takes no external bindings"));
                 Some(issue.hint("give bindings when deploying to kubernetes only"))
+            }
+            Some(kind) if kind != binding.kind => {
+                let issue =
+                    issue(format!("\"{id}\" is a {kind}, and its binding says {} ({})", binding.kind, binding.service));
+                Some(issue.hint(format!("give it the binding of a {kind}, or correct its id")))
             }
             Some(_) => None,
         }

@@ -13,9 +13,8 @@ mod platform;
 pub use options::Options;
 
 use crate::error::{Issue, PathSegment};
-use crate::model::{Daemon, Platform, Stack};
+use crate::model::{Bindings, Daemon, Platform, Stack};
 use serde::Serialize;
-use std::collections::BTreeSet;
 
 /// What came out. JSON: `{platform, ok, checks:[{id, description, status, issues}]}`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -65,8 +64,8 @@ impl Report {
 /// What the deploy was given besides the stack.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
-    /// Ids of the resources that come with an external binding.
-    pub bindings: BTreeSet<String>,
+    /// External bindings by the id of their resource.
+    pub bindings: Bindings,
 }
 
 /// What a check looks at.

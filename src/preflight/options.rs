@@ -3,7 +3,7 @@
 use super::Given;
 use crate::error::Report;
 use crate::model::check::{At, Issues, OPTIONS, field};
-use crate::model::{Platform, Raw};
+use crate::model::{Platform, Raw, binding};
 
 /// What a call asks for.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ const KNOWN: [&str; 10] =
     ["platform", "bindings", "name", "signal", "timeoutMs", "onEvent", "manager", "secrets", "local", "kubernetes"];
 
 impl Options {
-    /// Checks the options. Of `bindings` only the keys are looked at.
+    /// Checks the options.
     ///
     /// # Errors
     /// `VALIDATION_ERROR` with every issue.
@@ -31,8 +31,9 @@ impl Options {
             Raw::Object(_) => Platform::check(platform, &At::ROOT.key("platform"), &mut issues),
             _ => None,
         };
-        let bindings = field(fields, "bindings").and_then(|raw| issues.object(&At::ROOT.key("bindings"), raw));
-        let bindings = bindings.unwrap_or_default().iter().map(|(id, _)| id.clone()).collect();
+        let bindings = field(fields, "bindings")
+            .map(|raw| binding::check(raw, &At::ROOT.key("bindings"), &mut issues))
+            .unwrap_or_default();
         let options = platform.map(|platform| Options { platform, given: Given { bindings } });
         issues.finish(options, OPTIONS, None)
     }

@@ -29,6 +29,12 @@ fn failed(message: &str) -> (Status, Vec<String>) {
     (Status::Failed, vec![message.to_owned()])
 }
 
+/// Bindings as `preflight` and `deploy` take them.
+fn given(json: &str) -> Given {
+    let options = crate::model::Raw::from_text(&format!(r#"{{"platform":"local","bindings":{json}}}"#)).unwrap();
+    Options::check(&options).unwrap_or_else(|report| panic!("{report}")).given
+}
+
 const PASSED: (Status, Vec<String>) = (Status::Passed, Vec::new());
 const SKIPPED: (Status, Vec<String>) = (Status::Skipped, Vec::new());
 
@@ -129,7 +135,7 @@ fn what_cannot_be_bound_fails_by_name() {
     let message = "the storage \"b\" has no binding: Kubernetes has none of its own";
     assert_eq!(outcome(&run(&bucket, Platform::Kubernetes), "links-can-be-bound"), failed(message));
     assert_eq!(outcome(&run(&bucket, Platform::Local), "links-can-be-bound"), PASSED);
-    let given = Given { bindings: BTreeSet::from(["b".to_owned()]) };
+    let given = given(r#"{"b":{"type":"storage","service":"s3","bucketName":"n"}}"#);
     assert_eq!(outcome(&run_with(&bucket, Platform::Kubernetes, &given), "links-can-be-bound"), PASSED);
 
     let vault = stack(&[daemon("d", &link("vault", "v")), resource("v", "vault")].join(","), "");
@@ -143,7 +149,7 @@ fn what_cannot_be_bound_fails_by_name() {
 #[test]
 fn a_binding_that_nothing_takes_fails() {
     let bucket = stack(&[daemon("d", ""), resource("bucket", "storage")].join(","), "");
-    let with = |id: &str| Given { bindings: BTreeSet::from([id.to_owned()]) };
+    let with = |id: &str| given(&format!(r#"{{"{id}":{{"type":"storage","service":"gcs","bucketName":"n"}}}}"#));
     let check = |id, platform| outcome(&run_with(&bucket, platform, &with(id)), "bindings-are-used");
     let kubernetes = Platform::Kubernetes;
     assert_eq!(check("bukcet", kubernetes), failed("no resource \"bukcet\" is in the stack; did you mean \"bucket\"?"));
@@ -152,6 +158,9 @@ fn a_binding_that_nothing_takes_fails() {
     let message = "\"bucket\" is bound by Local itself, which takes no external bindings";
     assert_eq!(check("bucket", Platform::Local), failed(message));
     assert_eq!(outcome(&run(&bucket, kubernetes), "bindings-are-used"), SKIPPED);
+    let queue = given(r#"{"bucket":{"type":"queue","service":"sqs","queueUrl":"u"}}"#);
+    let message = "\"bucket\" is a storage, and its binding says queue (sqs)";
+    assert_eq!(outcome(&run_with(&bucket, kubernetes, &queue), "bindings-are-used"), failed(message));
 }
 
 #[test]

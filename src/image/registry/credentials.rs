@@ -19,7 +19,7 @@ const HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// What opens a registry. Its `Debug` does not show the secret.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Credential {
+pub(in crate::image) enum Credential {
     Password {
         username: String,
         password: String,
@@ -69,7 +69,7 @@ impl fmt::Debug for AuthEntry {
 ///
 /// # Errors
 /// A sentence fragment that says what is wrong with the file or the helper, without any secret.
-pub(super) fn from_file(path: &Path, host: &str, repository: &str) -> Result<Option<Credential>, String> {
+pub(in crate::image) fn from_file(path: &Path, host: &str, repository: &str) -> Result<Option<Credential>, String> {
     let bytes = match std::fs::read(path) {
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(|why| format!("the credentials file {} cannot be read: {why}", path.display()))?,

@@ -9,7 +9,7 @@
 //! a registry behaves, a pull ends.
 
 mod auth;
-mod credentials;
+pub(super) mod credentials;
 mod endpoint;
 mod failure;
 mod transfer;
