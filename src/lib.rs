@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! node        the N-API surface
+//! kubernetes  `Platform` in a cluster: manifests, apply, rollout, diagnosis
 //! local       `Platform` on this machine: image + sandbox + supervisor
 //! engine      plan = desired against observed; owns `trait Platform`
 //! preflight   rules over (stack, platform); pure
@@ -26,6 +27,8 @@ pub mod engine;
 pub mod error;
 #[cfg(feature = "addon")]
 pub mod image;
+#[cfg(feature = "addon")]
+pub mod kubernetes;
 #[cfg(feature = "addon")]
 pub mod local;
 #[cfg(feature = "addon")]

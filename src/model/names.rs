@@ -24,7 +24,8 @@ pub fn kubernetes_name(deployment: &str, id: &str) -> String {
     let parts_are_clear = [deployment, id]
         .iter()
         .all(|part| !part.contains("--") && !part.starts_with('-') && !part.ends_with('-') && is_lower(part));
-    if parts_are_clear && plain.len() <= LABEL_MAX && !looks_like_hash(id) {
+    let hash_like = id.rsplit('-').next().is_some_and(looks_like_hash);
+    if parts_are_clear && plain.len() <= LABEL_MAX && !hash_like {
         return plain;
     }
     hashed(&plain.to_ascii_lowercase(), &format!("{deployment}/{id}"))
@@ -79,7 +80,9 @@ mod tests {
     fn every_other_name_is_a_label_of_its_own() {
         let long = "x".repeat(200);
         let mut seen = HashSet::new();
-        for id in ["a_b", "a-b", "a--b", "A-b", "a-b-", "-", "_", "deadbeef", &long, &format!("{long}y")] {
+        for id in
+            ["a_b", "a-b", "a--b", "A-b", "a-b-", "-", "_", "deadbeef", "a-b-deadbeef", &long, &format!("{long}y")]
+        {
             let name = kubernetes_name("s", id);
             let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             assert!(name.len() <= LABEL_MAX && name.chars().all(legal), "{name}");

@@ -173,11 +173,18 @@ fn two_links_in_one_variable_fail() {
 
 #[test]
 fn two_ids_of_one_kubernetes_name_fail() {
-    // The name that "a_b" is given, asked for by another.
-    let name = kubernetes_name("s", "a_b");
-    let taken = name.strip_prefix("s-").unwrap();
-    let stack = stack(&[daemon("a_b", ""), daemon(taken, "")].join(","), "");
-    let message = format!("\"a_b\" and \"{taken}\" would both be called {name} in the cluster");
+    // Two long ids with one beginning, and one hash of 32 bits: among so many there are some (birthday problem).
+    let mut seen = std::collections::HashMap::new();
+    let ids = (0..400_000).map(|number| format!("{}{number}", "x".repeat(56)));
+    let (name, first, second) = ids
+        .into_iter()
+        .find_map(|id| {
+            let name = kubernetes_name("s", &id);
+            seen.insert(name.clone(), id.clone()).map(|first| (name, first, id))
+        })
+        .expect("a collision");
+    let stack = stack(&[daemon(&first, ""), daemon(&second, "")].join(","), "");
+    let message = format!("\"{first}\" and \"{second}\" would both be called {name} in the cluster");
     assert_eq!(outcome(&run(&stack, Platform::Kubernetes), "kubernetes-names-distinct"), failed(&message));
     assert_eq!(outcome(&run(&stack, Platform::Local), "kubernetes-names-distinct"), SKIPPED);
 }

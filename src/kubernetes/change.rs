@@ -1,0 +1,207 @@
+//! Making a daemon's objects as they are to be, and taking that back where it does not come up.
+
+use super::api::{Apply, Cluster};
+use super::diagnosis::Blocked;
+use super::feed::Feed;
+use super::history::{self, Past};
+use super::kind::{Kind, Object};
+use super::labels::{self, Owner};
+use super::lease::Held;
+use super::options::OnFailure;
+use super::rollout::Rollout;
+use super::snapshot::Snapshot;
+use super::survey::Wanted;
+use crate::engine::event::Events;
+use crate::engine::plan::Action;
+use crate::error::Report;
+use crate::sys::time;
+use futures_util::future::try_join_all;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// Objects whose fields are taken over from those who changed them in passing.
+pub type Forced = BTreeSet<(Kind, String)>;
+
+/// A change of one daemon.
+pub struct Change<'a> {
+    pub cluster: &'a Cluster,
+    pub feed: &'a Feed,
+    pub snapshot: &'a Snapshot,
+    pub owner: Owner<'a>,
+    pub action: Action,
+    pub events: &'a Events,
+    pub held: &'a Held,
+}
+
+impl Change<'_> {
+    /// Makes the daemon as it is to be, and returns once it is up.
+    ///
+    /// # Errors
+    /// `DAEMON_NOT_UP`, or `UPDATE_ROLLED_BACK` where the version before was brought back.
+    pub async fn make(&self, wanted: &Wanted, forced: &Forced, on_failure: OnFailure) -> Result<(), Report> {
+        let live = self.snapshot.get(Kind::Deployment, &self.owner.name());
+        let desired = wanted.objects.iter().find(|object| object.kind == Kind::Deployment);
+        let replaces =
+            live.zip(desired).is_some_and(|(live, desired)| history::version(live) != history::version(desired));
+        let state = if self.action == Action::Create { "starting" } else { "updating" };
+        self.events.resource(self.owner.id, self.action, state, None);
+        let former = if replaces { Some(history::keep(self.cluster, self.owner, self.snapshot).await?) } else { None };
+        let deployment = self.apply_all(wanted, forced).await?;
+        let stale_rights =
+            wanted.stale.iter().filter(|(kind, _)| *kind != Kind::Secret && *kind != Kind::ControllerRevision);
+        self.remove_all(stale_rights.cloned().collect()).await?;
+        let deployment = match deployment.as_ref().or(live) {
+            Some(deployment) => deployment,
+            None => return Ok(()),
+        };
+        let rollout = self.rollout(deployment);
+        match (rollout.wait().await, former) {
+            (Ok(()), former) => {
+                let mut past = history::past(self.snapshot, self.owner.id);
+                past.splice(0..0, former);
+                let mut garbage = history::garbage(self.snapshot, self.owner.id, &[deployment], &past);
+                garbage.extend(wanted.stale.iter().filter(|(kind, _)| *kind == Kind::Secret).cloned());
+                garbage.dedup();
+                self.remove_all(garbage).await?;
+                self.events.resource(self.owner.id, self.action, "running", None);
+                Ok(())
+            }
+            (Err(blocked), Some(former)) if on_failure == OnFailure::Rollback => {
+                Err(self.take_back(&rollout, &blocked, wanted, &former).await)
+            }
+            (Err(blocked), former) => {
+                let report = rollout.report(&blocked);
+                Err(if former.is_some() { report.with("kept", true) } else { report })
+            }
+        }
+    }
+
+    /// Applies what differs: what the Deployment refers to first. Gives the Deployment, where it was applied.
+    async fn apply_all(&self, wanted: &Wanted, forced: &Forced) -> Result<Option<Object>, Report> {
+        self.held.check()?;
+        if let Some(secret) = &wanted.secret {
+            self.cluster.create(secret, false).await?;
+        }
+        let apply = |object: &Object| {
+            let force = forced.contains(&(object.kind, object.name.clone()));
+            let object = object.clone();
+            async move { self.cluster.apply(&object, Apply { dry_run: false, force }).await }
+        };
+        let (deployment, others): (Vec<&Object>, Vec<&Object>) =
+            wanted.changed.iter().partition(|object| object.kind == Kind::Deployment);
+        try_join_all(others.into_iter().map(apply)).await?;
+        self.held.check()?;
+        let applied = try_join_all(deployment.into_iter().map(apply)).await?;
+        Ok(applied.into_iter().next())
+    }
+
+    async fn remove_all(&self, objects: Vec<(Kind, String)>) -> Result<(), Report> {
+        try_join_all(objects.iter().map(|(kind, name)| self.cluster.delete(*kind, name, false))).await?;
+        Ok(())
+    }
+
+    fn rollout<'r>(&'r self, applied: &'r Object) -> Rollout<'r> {
+        let Change { cluster, feed, owner, action, events, .. } = self;
+        Rollout { cluster, feed, applied, id: owner.id, action: *action, events }
+    }
+
+    /// Brings back the version before, and gives the error that says so.
+    async fn take_back(&self, failed: &Rollout<'_>, blocked: &Blocked, wanted: &Wanted, former: &Past) -> Report {
+        let Blocked { reason, message, .. } = blocked;
+        let cause = failed.report(blocked);
+        let why = format!("{reason}: {message}");
+        let rolled_back = format!("{} {why}", time::rfc3339(time::wall()));
+        let id = self.owner.id;
+        self.events.resource(id, self.action, "updating", Some(format!("{why}; bringing back the version before")));
+        let brought = self.restore(former, Some(&rolled_back)).await;
+        // It was the present version all along, so it is no past one.
+        let mut garbage = vec![(Kind::ControllerRevision, former.name.clone())];
+        garbage.extend(wanted.secret.iter().map(|secret| (Kind::Secret, secret.name.clone())));
+        let added = wanted.objects.iter().filter(|object| matches!(object.kind, Kind::Role | Kind::RoleBinding));
+        let added = added.filter(|object| !former.objects.iter().any(|past| past.kind == object.kind));
+        garbage.extend(added.map(|object| (object.kind, object.name.clone())));
+        let tail = cause.message.split_once("\n").map_or_else(String::new, |(_, lines)| format!("\n{lines}"));
+        let outcome = match brought {
+            Ok(()) => match self.remove_all(garbage).await {
+                Ok(()) => "The version before runs again.".to_owned(),
+                Err(error) => format!("The version before runs again, with leftovers: {}", error.message),
+            },
+            Err(error) => format!("The version before could not be brought back: {}", error.message),
+        };
+        let message = format!("the new version of daemon {id:?} did not come up: {why}. {outcome}{tail}");
+        let mut report = Report { message, ..cause };
+        report.code = "UPDATE_ROLLED_BACK".to_owned();
+        report
+    }
+
+    /// Applies a past version whole, and returns once it is up.
+    pub async fn restore(&self, past: &Past, rolled_back: Option<&str>) -> Result<(), Report> {
+        let mut applied = None;
+        for object in &past.objects {
+            let mut object = object.clone();
+            if object.kind == Kind::Deployment {
+                let annotations = &mut object.body["metadata"]["annotations"];
+                match rolled_back {
+                    Some(why) => annotations[labels::ROLLED_BACK] = json!(why),
+                    None => drop(annotations.as_object_mut().and_then(|all| all.remove(labels::ROLLED_BACK))),
+                }
+            }
+            self.held.check()?;
+            applied = Some(self.cluster.apply(&object, Apply { dry_run: false, force: true }).await?);
+        }
+        let Some(applied) = applied.filter(|object| object.kind == Kind::Deployment) else { return Ok(()) };
+        let rollout = self.rollout(&applied);
+        rollout.wait().await.map_err(|blocked| rollout.report(&blocked))
+    }
+
+    /// Brings back the version that ran before the present one.
+    ///
+    /// # Errors
+    /// `NO_PREVIOUS_VERSION`.
+    pub async fn roll_back(&self) -> Result<(), Report> {
+        let id = self.owner.id;
+        let name = self.owner.name();
+        let Some(live) = self.snapshot.get(Kind::Deployment, &name) else {
+            let message = format!("daemon {id:?} has no Deployment {name:?} any more");
+            return Err(Report::new("NO_PREVIOUS_VERSION", message).status(409).hint("deploy makes it again"));
+        };
+        let mut past = history::past(self.snapshot, id);
+        past.retain(|past| past.deployment().and_then(history::version) != history::version(live));
+        let Some(former) = past.first().cloned() else {
+            let message = format!("there is no version of daemon {id:?} before the one that runs");
+            return Err(Report::new("NO_PREVIOUS_VERSION", message).status(409));
+        };
+        self.events.resource(id, self.action, "updating", None);
+        let present = history::keep(self.cluster, self.owner, self.snapshot).await?;
+        self.restore(&former, None).await?;
+        // What was present is now the one before, and the one before is present.
+        past.retain(|past| past.name != former.name);
+        past.insert(0, present);
+        let mut garbage = vec![(Kind::ControllerRevision, former.name.clone())];
+        let restored: Vec<&Object> = former.deployment().into_iter().collect();
+        garbage.extend(history::garbage(self.snapshot, id, &restored, &past));
+        let has_rights = former.objects.iter().any(|object| object.kind == Kind::Role);
+        if !has_rights {
+            let rights = [Kind::RoleBinding, Kind::Role].into_iter();
+            garbage.extend(
+                rights.filter(|kind| self.snapshot.get(*kind, &name).is_some()).map(|kind| (kind, name.clone())),
+            );
+        }
+        self.remove_all(garbage).await?;
+        self.events.resource(id, self.action, "running", None);
+        Ok(())
+    }
+
+    /// Ends the pod and starts it again; returns once it is up.
+    pub async fn restart(&self) -> Result<(), Report> {
+        self.events.resource(self.owner.id, self.action, "restarting", None);
+        let stamp = json!({ labels::RESTARTED: time::rfc3339(time::wall()) });
+        let patch = json!({ "spec": { "template": { "metadata": { "annotations": stamp } } } });
+        // A manager of its own: the stamp is no part of what is applied.
+        let patched = self.cluster.merge(Kind::Deployment, &self.owner.name(), &patch, "alien-restart").await?;
+        let rollout = self.rollout(&patched);
+        rollout.wait().await.map_err(|blocked| rollout.report(&blocked))?;
+        self.events.resource(self.owner.id, self.action, "running", None);
+        Ok(())
+    }
+}

@@ -1,0 +1,217 @@
+//! Who is changing a deployment: a Lease, taken before the first change and given back after the last.
+//!
+//! As client-go's leader election does, a holder counts as gone when its Lease has not changed for as long as it says,
+//! by this machine's clock: clocks of different machines are never compared.
+
+use super::api::Cluster;
+use super::kind::{Kind, Object};
+use super::labels;
+use super::record;
+use crate::engine::event::{Event, Events};
+use crate::engine::platform::Lock;
+use crate::error::Report;
+use crate::sys::{process, time};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// How long a holder that says nothing is believed to be alive.
+const DURATION_SECONDS: u64 = 15;
+/// How often a holder says that it is alive.
+const RENEWAL: Duration = Duration::from_secs(5);
+/// How often a Lease that somebody holds is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Whether the Lease is still ours. Without a Lease (a call that needs none) it always is.
+#[derive(Clone, Default)]
+pub struct Held(Option<Arc<AtomicBool>>);
+
+impl Held {
+    /// # Errors
+    /// `LOCK_LOST` where somebody else has taken the Lease.
+    pub fn check(&self) -> Result<(), Report> {
+        if self.0.as_ref().is_none_or(|held| held.load(Ordering::Relaxed)) {
+            return Ok(());
+        }
+        let message = "another deploy has taken over: this one was silent for longer than its lease";
+        Err(Report::new("LOCK_LOST", message).retryable().status(409))
+    }
+}
+
+/// A Lease that is ours.
+pub struct Guard {
+    cluster: Arc<Cluster>,
+    name: String,
+    identity: String,
+    seamless: bool,
+    held: Arc<AtomicBool>,
+    renewal: JoinHandle<()>,
+    /// Told when the Lease has been given back.
+    done: Option<oneshot::Sender<()>>,
+}
+
+impl Guard {
+    pub fn held(&self) -> Held {
+        Held(Some(Arc::clone(&self.held)))
+    }
+}
+
+#[async_trait]
+impl Lock for Guard {
+    fn is_seamless(&self) -> bool {
+        self.seamless
+    }
+
+    async fn release(mut self: Box<Self>) {
+        self.renewal.abort();
+        give_back(&self.cluster, &self.name, &self.identity).await;
+        self.done.take();
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.renewal.abort();
+        let Some(done) = self.done.take() else { return };
+        let (cluster, name, identity) = (Arc::clone(&self.cluster), self.name.clone(), self.identity.clone());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                give_back(&cluster, &name, &identity).await;
+                drop(done);
+            });
+        }
+    }
+}
+
+/// Takes the Lease, waiting for whoever has it. `seen` is its resource version when the deployment was last looked at,
+/// `None` where there was no Lease. `done` ends when the Lease has been given back.
+pub async fn take(
+    cluster: &Arc<Cluster>,
+    deployment: &str,
+    seen: Option<Option<String>>,
+    events: &Events,
+    done: oneshot::Sender<()>,
+) -> Result<Guard, Report> {
+    let name = record::lease_name(deployment);
+    let identity = identity()?;
+    let mut watched: Option<(String, Instant)> = None;
+    let mut told = false;
+    loop {
+        let lease = cluster.get(Kind::Lease, &name).await?;
+        if let Some(lease) = &lease {
+            if !labels::is_of(lease, deployment) {
+                let message = format!("the Lease {name:?} in namespace {:?} is not ours", cluster.namespace);
+                return Err(Report::new("NAME_TAKEN", message).status(409).hint("rename the deployment: --name"));
+            }
+            if let Some(holder) = holder(lease) {
+                let version = lease.resource_version().unwrap_or_default().to_owned();
+                let since = match &watched {
+                    Some((same, since)) if *same == version => *since,
+                    _ => Instant::now(),
+                };
+                watched = Some((version, since));
+                if since.elapsed() < duration(lease) {
+                    if !told {
+                        told = true;
+                        let message =
+                            format!("another deploy of {deployment:?} is under way ({holder}); waiting for it");
+                        events.tell(Event::Waiting { message });
+                    }
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
+            }
+        }
+        let before = lease.as_ref().and_then(Object::resource_version).map(str::to_owned);
+        match write(cluster, deployment, lease.as_ref(), &identity).await {
+            Ok(()) => {
+                let seamless = !told && seen == Some(before);
+                return Ok(hold(cluster, name, identity, seamless, done));
+            }
+            // Somebody was quicker.
+            Err(error) if matches!(error.http_status_code, 409 | 404) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Writes ourselves down, provided that the Lease is still as it was seen.
+async fn write(cluster: &Cluster, deployment: &str, lease: Option<&Object>, identity: &str) -> Result<(), Report> {
+    let now = micro_time();
+    let transitions = lease.map_or(0, |lease| lease.body["spec"]["leaseTransitions"].as_u64().unwrap_or_default() + 1);
+    let spec = json!({
+        "holderIdentity": identity,
+        "leaseDurationSeconds": DURATION_SECONDS,
+        "acquireTime": now,
+        "renewTime": now,
+        "leaseTransitions": transitions,
+    });
+    match lease {
+        None => drop(cluster.create(&record::lease(deployment, spec), false).await?),
+        Some(lease) => {
+            let version = lease.resource_version();
+            let patch = json!({ "metadata": { "resourceVersion": version }, "spec": spec });
+            cluster.merge(Kind::Lease, &lease.name, &patch, super::api::MANAGER).await?;
+        }
+    }
+    Ok(())
+}
+
+fn hold(cluster: &Arc<Cluster>, name: String, identity: String, seamless: bool, done: oneshot::Sender<()>) -> Guard {
+    let held = Arc::new(AtomicBool::new(true));
+    let renewal = tokio::spawn(renew(Arc::clone(cluster), name.clone(), identity.clone(), Arc::clone(&held)));
+    Guard { cluster: Arc::clone(cluster), name, identity, seamless, held, renewal, done: Some(done) }
+}
+
+async fn renew(cluster: Arc<Cluster>, name: String, identity: String, held: Arc<AtomicBool>) {
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        let patch = json!({ "spec": { "renewTime": micro_time() } });
+        match cluster.merge(Kind::Lease, &name, &patch, super::api::MANAGER).await {
+            Ok(lease) if holder(&lease) != Some(identity.as_str()) => break,
+            // Whoever removed it meant to.
+            Err(error) if error.http_status_code == 404 => break,
+            _ => {}
+        }
+    }
+    held.store(false, Ordering::Relaxed);
+}
+
+/// Lets others go on. Where that fails they wait until the Lease has run out.
+async fn give_back(cluster: &Cluster, name: &str, identity: &str) {
+    let Ok(Some(lease)) = cluster.get(Kind::Lease, name).await else { return };
+    if holder(&lease) == Some(identity) {
+        let version = lease.resource_version();
+        let spec = json!({ "holderIdentity": null, "leaseDurationSeconds": 1, "renewTime": micro_time() });
+        let patch = json!({ "metadata": { "resourceVersion": version }, "spec": spec });
+        let _ = cluster.merge(Kind::Lease, name, &patch, super::api::MANAGER).await;
+    }
+}
+
+/// Who holds a Lease; nobody where it was given back.
+pub fn holder(lease: &Object) -> Option<&str> {
+    lease.body["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty())
+}
+
+fn duration(lease: &Object) -> Duration {
+    let seconds = lease.body["spec"]["leaseDurationSeconds"].as_u64();
+    Duration::from_secs(seconds.unwrap_or(DURATION_SECONDS).min(10 * DURATION_SECONDS))
+}
+
+/// Who we are, for others to read: machine and process, and what tells two calls of one process apart.
+fn identity() -> Result<String, Report> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let random = process::random_name().map_err(|error| Report::new("INTERNAL_ERROR", error.to_string()))?;
+    Ok(format!("{} process {} {}", host.trim(), std::process::id(), &random[..8]))
+}
+
+/// Kubernetes' `MicroTime`.
+fn micro_time() -> Value {
+    let text = time::rfc3339(time::wall());
+    json!(format!("{}Z", &text[..26]))
+}

@@ -1,0 +1,207 @@
+//! Waiting until a daemon is up, or until it is clear that it will not be.
+
+use super::api::Cluster;
+use super::diagnosis::{self, Blocked};
+use super::feed::Feed;
+use super::kind::Object;
+use super::notices;
+use crate::engine::event::Events;
+use crate::engine::plan::Action;
+use crate::error::Report;
+use k8s_openapi::api::core::v1::Pod;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A pod that says nothing for so long is asked about: what keeps its sandbox from being made is told in events only.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// What a rollout is of.
+pub struct Rollout<'a> {
+    pub cluster: &'a Cluster,
+    pub feed: &'a Feed,
+    /// The Deployment as it was when it was last changed.
+    pub applied: &'a Object,
+    /// The daemon's id.
+    pub id: &'a str,
+    pub action: Action,
+    pub events: &'a Events,
+}
+
+/// How far a Deployment is (`kubectl rollout status`, in its order).
+enum Progress {
+    /// Up.
+    Done,
+    /// Not yet.
+    Waiting,
+    /// The progress deadline has passed.
+    Overdue(String),
+}
+
+impl Rollout<'_> {
+    /// Returns once the daemon is up.
+    ///
+    /// # Errors
+    /// What blocks it, once that will not pass by itself.
+    pub async fn wait(&self) -> Result<(), Blocked> {
+        let mut changes = self.feed.changes();
+        let mut told: Option<String> = None;
+        let mut since: Option<(String, Instant)> = None;
+        let mut quiet = Instant::now();
+        loop {
+            changes.mark_unchanged();
+            let (live, pods) = self.feed.daemon(&self.applied.name, self.id);
+            let live = live.filter(|live| self.feed.is_synced() && live.generation() >= self.applied.generation());
+            let mut wake = SILENCE;
+            if let Some(live) = live.as_deref() {
+                let blocked = match progress(live) {
+                    Progress::Done => return Ok(()),
+                    Progress::Overdue(message) => return Err(self.overdue(live, &pods, message).await),
+                    Progress::Waiting if is_observed(live) => diagnosis::blocked(live, &pods),
+                    Progress::Waiting => None,
+                };
+                match blocked {
+                    None => since = None,
+                    Some(blocked) => {
+                        quiet = Instant::now();
+                        self.tell(&mut told, &blocked);
+                        // Reasons alternate (ErrImagePull, ImagePullBackOff) while the trouble is one.
+                        let begun = match &since {
+                            Some((_, begun)) => *begun,
+                            None => Instant::now(),
+                        };
+                        since = Some((blocked.reason.clone(), begun));
+                        let left = blocked.patience.saturating_sub(begun.elapsed());
+                        if left.is_zero() && !self.grows(&blocked).await {
+                            return Err(blocked);
+                        }
+                        wake = if left.is_zero() { SILENCE } else { left };
+                    }
+                }
+            }
+            if tokio::time::timeout(wake, changes.changed()).await.is_err() && quiet.elapsed() >= SILENCE {
+                quiet = Instant::now();
+                if let Some(message) = self.whispered(live.as_deref(), &pods).await
+                    && told.as_ref() != Some(&message)
+                {
+                    self.events.resource(self.id, self.action, "starting", Some(message.clone()));
+                    told = Some(message);
+                }
+            }
+        }
+    }
+
+    fn tell(&self, told: &mut Option<String>, blocked: &Blocked) {
+        let message = format!("{}: {}", blocked.reason, blocked.message);
+        if told.as_ref() != Some(&message) {
+            self.events.resource(self.id, self.action, "starting", Some(message.clone()));
+            *told = Some(message);
+        }
+    }
+
+    /// Whether a cluster that has no room is making some.
+    async fn grows(&self, blocked: &Blocked) -> bool {
+        let Some(pod) = blocked.pod.as_deref().filter(|_| blocked.reason == "Unschedulable") else { return false };
+        let notices = notices::of_object(self.cluster, "Pod", pod).await.unwrap_or_default();
+        notices.iter().any(|notice| notice.reason == "TriggeredScaleUp")
+    }
+
+    /// What is said about a pod, or its node, nowhere but in events.
+    async fn whispered(&self, live: Option<&Object>, pods: &[Pod]) -> Option<String> {
+        let pod = diagnosis::current(live?, pods)?;
+        let name = pod.metadata.name.as_deref()?;
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        if let Some(trouble) = notices::node_trouble(self.cluster, node).await {
+            return Some(trouble);
+        }
+        let notices = notices::of_object(self.cluster, "Pod", name).await.unwrap_or_default();
+        let worst = notices.iter().rfind(|notice| notice.warning)?;
+        Some(format!("{}: {}", worst.reason, worst.message))
+    }
+
+    async fn overdue(&self, live: &Object, pods: &[Pod], message: String) -> Blocked {
+        let whispered = self.whispered(Some(live), pods).await;
+        diagnosis::blocked(live, pods).unwrap_or_else(|| Blocked {
+            reason: "ProgressDeadlineExceeded".to_owned(),
+            message: whispered.unwrap_or(message),
+            pod: diagnosis::current(live, pods).and_then(|pod| pod.metadata.name.clone()),
+            exit: None,
+            last_lines: Vec::new(),
+            patience: Duration::ZERO,
+        })
+    }
+
+    /// The error for a daemon that does not come up.
+    pub fn report(&self, blocked: &Blocked) -> Report {
+        let Blocked { reason, message, pod, exit, last_lines, .. } = blocked;
+        let place = pod.as_ref().map_or_else(String::new, |pod| format!(" (pod {pod:?})"));
+        let mut text = format!("daemon {:?} does not come up: {reason}: {message}{place}", self.id);
+        if !last_lines.is_empty() {
+            let lines: String = last_lines.iter().map(|line| format!("\n    {line}")).collect();
+            text = format!("{text}\n  its last lines:{lines}");
+        }
+        let mut report = Report::new("DAEMON_NOT_UP", text)
+            .with("daemon", self.id)
+            .with("reason", reason.as_str())
+            .with("namespace", self.cluster.namespace.as_str());
+        if let Some(pod) = pod {
+            report = report.with("pod", pod.as_str());
+        }
+        if let Some(exit) = exit {
+            report = report.with("lastExit", serde_json::json!(exit));
+        }
+        if !last_lines.is_empty() {
+            report = report.with("lastLines", last_lines.clone());
+        }
+        match hint(reason) {
+            Some(hint) => report.hint(hint),
+            None => report,
+        }
+    }
+}
+
+/// What to do about it.
+fn hint(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" => {
+            "look at the image's name; a private registry needs credentials: --docker-config, or kubernetes.registries"
+        }
+        "CrashLoopBackOff" => "see `alien logs --previous`, mend it and deploy again",
+        "Unschedulable" => "ask for less (cpu, memory), or add a node",
+        "CreateContainerConfigError" => "what its environment refers to is missing; deploying again makes it anew",
+        "FailedCreate" => "the namespace's quota, limits or policies refuse its pod",
+        _ => return None,
+    })
+}
+
+/// Whether the controller has seen the last change.
+fn is_observed(live: &Object) -> bool {
+    live.body["status"]["observedGeneration"].as_i64().unwrap_or_default() >= live.generation()
+}
+
+/// Whether a Deployment is up as it stands.
+pub fn is_up(live: &Object) -> bool {
+    matches!(progress(live), Progress::Done)
+}
+
+fn progress(live: &Object) -> Progress {
+    let count = |name: &str| live.body["status"][name].as_i64().unwrap_or_default();
+    let wanted = live.body["spec"]["replicas"].as_i64().unwrap_or(1);
+    if !is_observed(live) {
+        return Progress::Waiting;
+    }
+    if let Some(condition) = diagnosis::deployment_condition(live, "Progressing")
+        && condition["reason"] == "ProgressDeadlineExceeded"
+    {
+        return Progress::Overdue(condition["message"].as_str().unwrap_or("no progress").to_owned());
+    }
+    if count("updatedReplicas") < wanted {
+        return Progress::Waiting;
+    }
+    if count("replicas") > count("updatedReplicas") {
+        return Progress::Waiting;
+    }
+    if count("availableReplicas") < count("updatedReplicas") {
+        return Progress::Waiting;
+    }
+    Progress::Done
+}
