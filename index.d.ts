@@ -169,8 +169,8 @@ export interface AddOptions {
 
 export interface PreflightOptions {
   platform: Platform
-  /** External bindings by resource id, as `deploy` takes them. Only the ids are looked at. */
-  bindings?: Record<string, object>
+  /** External bindings by resource id, as `deploy` takes them. */
+  bindings?: Record<string, ExternalBinding>
   signal?: AbortSignal
 }
 
@@ -180,6 +180,46 @@ export interface PreflightOptions {
  * @throws {ValidationError} when the stack or the options are not valid
  */
 export declare function preflight(stack: StackConfig, options: PreflightOptions): Promise<PreflightReport>
+
+/** A value that a Secret of the daemon's namespace holds. It is never read by whoever deploys. */
+export interface SecretRef {
+  secretRef: {
+    /** The Secret's name. */
+    name: string
+    key: string
+  }
+}
+/** A field of a binding: as it is, or the Secret that it is in. */
+export type BindingText = string | SecretRef
+
+/**
+ * Where a resource is that the platform has none of: its type, the service it is found at, and what that one needs.
+ *
+ * @example
+ * { type: "kv", service: "redis", connectionUrl: { secretRef: { name: "redis", key: "url" } } }
+ */
+export type ExternalBinding =
+  | { type: "storage"; service: "s3"; bucketName: BindingText }
+  | { type: "storage"; service: "blob"; accountName: BindingText; containerName: BindingText }
+  | { type: "storage"; service: "gcs"; bucketName: BindingText }
+  | { type: "kv"; service: "dynamodb"; tableName: BindingText; region: BindingText; endpointUrl?: BindingText }
+  | { type: "kv"; service: "firestore"; projectId: BindingText; databaseId: BindingText; collectionName: BindingText }
+  | {
+      type: "kv"
+      service: "tablestorage"
+      resourceGroupName: BindingText
+      accountName: BindingText
+      tableName: BindingText
+    }
+  | { type: "kv"; service: "redis"; connectionUrl: BindingText; keyPrefix?: BindingText; database?: number }
+  | { type: "queue"; service: "sqs"; queueUrl: BindingText }
+  | { type: "queue"; service: "pubsub"; topic: BindingText; subscription: BindingText }
+  | { type: "queue"; service: "servicebus"; namespace: BindingText; queueName: BindingText }
+  /** A Secret `<vaultPrefix>-<name>` for each value, in its key `value`. The daemon's rights are made from both fields. */
+  | { type: "vault"; service: "kubernetes-secret"; namespace: string; vaultPrefix: string }
+  | { type: "vault"; service: "parameter-store"; vaultPrefix: BindingText }
+  | { type: "vault"; service: "secret-manager"; vaultPrefix: BindingText }
+  | { type: "vault"; service: "key-vault"; vaultName: BindingText }
 
 /** What a resource is doing. */
 export type ResourceState = "pending" | "starting" | "running" | "crash-looping" | "stopping" | "stopped" | "failed"
@@ -206,8 +246,10 @@ export interface CallOptions {
 export interface PlatformOptions {
   /** @default "local" */
   platform?: "local" | "kubernetes"
-  /** This machine. */
+  /** How this machine is used, where the platform is `local`. */
   local?: LocalOptions
+  /** Which cluster and how, where the platform is `kubernetes`. */
+  kubernetes?: KubernetesOptions
 }
 
 /** Options of {@link deploy} and {@link plan}. */
@@ -222,6 +264,11 @@ export interface DeployOptions extends CallOptions, PlatformOptions {
    * Variables of `environment()` whose names sound secret (`…PASSWORD`, `…TOKEN`, `…KEY`) are masked in plans too.
    */
   secrets?: Record<string, Record<string, string>>
+  /**
+   * Where linked resources are that the platform has none of, by their ids. Kubernetes needs one for each storage, kv and
+   * queue that a daemon is linked to; Local binds everything itself and takes none.
+   */
+  bindings?: Record<string, ExternalBinding>
 }
 
 /** Options of {@link connect}. */
@@ -272,6 +319,53 @@ export interface RegistryOptions {
   password?: string
 }
 
+/** Options of Kubernetes. */
+export interface KubernetesOptions {
+  /**
+   * Path of the kubeconfig, or several with `:` between, the first one first.
+   * @default `KUBECONFIG`, else ~/.kube/config, else what a pod is given
+   */
+  kubeconfig?: string
+  /** @default the kubeconfig's current one */
+  context?: string
+  /** @default the context's, in a pod its own, else `default` */
+  namespace?: string
+  /**
+   * Whether the namespace is made where it is missing. It is never removed.
+   * @default false
+   */
+  createNamespace?: boolean
+  /**
+   * Whether fields that somebody else manages are taken over; otherwise that is an error which names them.
+   * @default false
+   */
+  forceConflicts?: boolean
+  /**
+   * What becomes of an update that does not come up: the version before is brought back, or it is kept to be looked at.
+   * @default "rollback"
+   */
+  onFailure?: "rollback" | "keep"
+  /** How the cluster reaches registries, by the host that images name: `ghcr.io`, `docker.io` for Docker Hub. */
+  registries?: Record<string, KubernetesRegistry>
+  /**
+   * A Docker configuration file whose credentials for the images' registries go into an image pull Secret.
+   * @default none: the cluster pulls with what it has
+   */
+  dockerConfig?: string
+}
+
+/** How the cluster reaches one registry. */
+export interface KubernetesRegistry {
+  /**
+   * `HOST` or `HOST:PORT` that takes its place in the images' names.
+   * @default itself
+   */
+  host?: string
+  /** With `password`; goes into an image pull Secret, and before what `dockerConfig` says. */
+  username?: string
+  password?: string
+}
+
 /** Which lines of a log. */
 export interface LogOptions {
   /** Only the last so many of those that are there. */
@@ -283,8 +377,60 @@ export interface LogOptions {
    * @default false
    */
   follow?: boolean
+  /**
+   * Those of the run before the present one instead: what a daemon that was restarted said last. Not together with
+   * `follow`. On Local a log goes on through restarts, and this is `NOT_AVAILABLE`.
+   * @default false
+   */
+  previous?: boolean
   /** Ends the reading, with the signal's reason. */
   signal?: AbortSignal
+}
+
+/** The size of a terminal, in characters. */
+export interface TerminalSize {
+  columns: number
+  rows: number
+}
+
+/** How a program is run beside a daemon. */
+export interface ExecOptions {
+  /**
+   * What it reads: all of it, or a stream that is read as the program takes it. A stream stays open when the program
+   * ends first.
+   * @default nothing
+   */
+  stdin?: string | Uint8Array | Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array>
+  /**
+   * Whether it gets a terminal. Standard error then comes with standard output.
+   * @default false
+   */
+  tty?: boolean
+  /** The terminal's size, or its sizes as they change. */
+  size?: TerminalSize | AsyncIterable<TerminalSize>
+  /**
+   * Takes standard output, in pieces as they come; the next one comes once the promise that it gives is settled. What it
+   * throws ends the connection, with that error.
+   * @default it is gathered, and the result has it as text
+   */
+  onStdout?: (chunk: Uint8Array) => unknown
+  /** Takes standard error, in the same way. */
+  onStderr?: (chunk: Uint8Array) => unknown
+  /** Ends the connection, with the signal's reason. The program is not told. */
+  signal?: AbortSignal
+  /**
+   * Milliseconds within which the program must have been started; it may then take as long as it likes.
+   * @default 600000
+   */
+  timeoutMs?: number
+}
+
+/** How a program ended (exactly one of `code` and `signal`), and what it wrote. */
+export interface ExecResult extends ExitStatus {
+  /** Standard output as text; empty where `onStdout` took it. Bytes that are not UTF-8 are replaced by U+FFFD. */
+  stdout: string
+  /** Standard error, likewise. */
+  stderr: string
 }
 
 /** What {@link deploy} has made, or {@link connect} has found. */
@@ -309,6 +455,30 @@ export declare class Deployment {
    * @throws {AlienError} `RESOURCE_NOT_FOUND`, `DAEMON_NOT_UP`
    */
   restart(id: string, options?: CallOptions): Promise<void>
+  /**
+   * Brings back the version of a daemon that ran before this one; resolves once it is up. The next deploy of the stack
+   * brings the stack's version again.
+   * @throws {AlienError} `RESOURCE_NOT_FOUND`; `NOT_AVAILABLE` on Local, in this version
+   */
+  rollback(id: string, options?: CallOptions): Promise<void>
+  /**
+   * Runs a program beside a daemon, in its container. A program that fails is no error: see the result's `code`.
+   *
+   * @example
+   * const { code, stdout } = await deployment.exec("db", ["psql", "-At"], { stdin: "select 1" })
+   * @param command program and arguments; there is no shell
+   * @throws {AlienError} `RESOURCE_NOT_FOUND`; `EXEC_INTERRUPTED` when the connection is lost; `NOT_AVAILABLE` on Local,
+   * in this version
+   */
+  exec(id: string, command: string[], options?: ExecOptions): Promise<ExecResult>
+  /**
+   * The status as it is now, and again whenever it has changed; ends once the deployment is gone.
+   *
+   * @example
+   * for await (const { resources } of deployment.watch({ signal })) console.log(resources.map(({ state }) => state))
+   * @throws {AlienError} while it is read: `DEPLOYMENT_NOT_FOUND`; `NOT_AVAILABLE` on Local, in this version
+   */
+  watch(options?: { signal?: AbortSignal }): AsyncIterable<DeploymentStatus>
   /**
    * Stops and removes every resource; what is gone already is no error. What linked resources and image volumes store
    * stays for the next deploy.
@@ -357,8 +527,29 @@ export declare function deploy(stack: StackConfig, options?: DeployOptions): Pro
  */
 export declare function connect(options: ConnectOptions): Promise<Deployment>
 
-/** The names of all deployments. */
+/** The names of all deployments: in the state directory of Local, in the namespace of Kubernetes. */
 export declare function deployments(options?: CallOptions & PlatformOptions): Promise<string[]>
+
+/** Options of {@link render}. */
+export interface RenderOptions {
+  /** Only Kubernetes has manifests. */
+  platform: "kubernetes"
+  /** The deployment's name; the stack's id unless given. */
+  name?: string
+  kubernetes?: KubernetesOptions
+  /** As `deploy` takes them, but only the names count: each is referred to, and no value is looked at. */
+  secrets?: Record<string, Record<string, string>>
+  /** As `deploy` takes them. */
+  bindings?: Record<string, ExternalBinding>
+}
+
+/**
+ * A stack's manifests, as YAML that `kubectl apply -f -` takes. The same stack gives the same bytes. Touches no cluster.
+ *
+ * @throws {ValidationError} when the stack or the options are not valid
+ * @throws {AlienError} `PREFLIGHT_FAILED`
+ */
+export declare function render(stack: StackConfig, options: RenderOptions): Promise<string>
 
 /** An error as JSON. */
 export interface AlienErrorOptions<Context = any> {
@@ -681,6 +872,18 @@ export interface LogLine {
   partial?: boolean
 }
 
+/** Something that the platform complained about. */
+export interface Notice {
+  /** One word, such as `FailedScheduling` or `BackOff`. */
+  reason: string
+  /** A sentence. */
+  message: string
+  /** How often, up to `at`. */
+  count: number
+  /** When it was said last. */
+  at: string
+}
+
 /** Who may do what. */
 export interface Permissions {
   /** Profiles by name; a daemon names the one it runs under. */
@@ -768,7 +971,11 @@ export interface ResourceStatus {
   digest?: string
   /** The program's process id on this machine, while it runs. */
   pid?: number
-  /** When that process was started. */
+  /** The pod that it runs in, on Kubernetes. */
+  pod?: string
+  /** The node that the pod is on. */
+  node?: string
+  /** When it was started. */
   startedAt?: string
   /** Starts after the first one that nobody asked for. */
   restarts: number
@@ -777,6 +984,8 @@ export interface ResourceStatus {
   /** When a crash-looping daemon is tried again. */
   nextStartAt?: string
   conditions: Array<Condition>
+  /** What the cluster has complained about of late, the latest last; not there where it has not. */
+  events?: Array<Notice>
 }
 
 /** Builds a Rust binary. */

@@ -4,7 +4,7 @@ const { AlienError, ValidationError, defineError } = require("./js/errors.js")
 const { Daemon, Kv, Queue, Resource, Stack, Storage, Vault } = require("./js/model.js")
 const { Deployment, connect, deploy, deployments, plan } = require("./js/engine.js")
 const outputs = require("./js/outputs.js")
-const { preflight } = require("./js/preflight.js")
+const { preflight, render } = require("./js/preflight.js")
 
 module.exports = {
   AlienError,
@@ -24,4 +24,5 @@ module.exports = {
   deployments,
   plan,
   preflight,
+  render,
 }

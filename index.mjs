@@ -25,4 +25,5 @@ export const {
   getResourceOutputs,
   plan,
   preflight,
+  render,
 } = core

@@ -5,8 +5,13 @@
 
 const { fromReport } = require("./errors.js")
 
-/** The addon's functions. How to find them is read with the first call: an import alone has to be quick. */
+// What finds the addon, and what the environment says, is read with the first call: an import alone has to be quick.
+
+/** The addon's functions. */
 const native = () => require("./native.js").native()
+
+/** The defaults of a call's options. */
+const defaults = () => require("./environment.js").defaults()
 
 /**
  * Opens an envelope.
@@ -31,11 +36,18 @@ function call(name, request, top) {
   return open(native()[name](JSON.stringify(request)), top)
 }
 
+/** The stack of the public function `top`, which must not have awaited anything yet, for `retrace`. */
+function traced(top) {
+  const trace = {}
+  Error.captureStackTrace(trace, top)
+  return trace
+}
+
 /**
  * Runs `opening`; what it throws gets the stack of the call instead of the event loop's.
  *
  * @param {() => unknown} opening
- * @param {{stack: string}} trace captured when the call was made
+ * @param {{stack: string}} trace of `traced`
  */
 function retrace(opening, trace) {
   try {
@@ -47,4 +59,4 @@ function retrace(opening, trace) {
   }
 }
 
-module.exports = { call, native, open, retrace }
+module.exports = { call, defaults, native, open, retrace, traced }

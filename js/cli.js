@@ -15,7 +15,7 @@ async function main(argv) {
     asked = parse(argv)
     return await run(asked)
   } catch (error) {
-    return fail(error, asked.options)
+    return fail(error, asked)
   }
 }
 
@@ -45,9 +45,10 @@ class Cancelled extends Error {
 }
 
 /** Says what was wrong, and gives the exit code. */
-function fail(error, { json }) {
+function fail(error, { command, options: { json } }) {
   if (error instanceof Cancelled) {
-    console.error("alien: cancelled; what was done so far stays, and deploying again goes on from there")
+    const what = command === "exec" ? "the program was not told, and may still run" : "what was done so far stays, and deploying again goes on from there"
+    console.error(`alien: cancelled; ${what}`)
     return 130
   }
   const usage = error instanceof UsageError

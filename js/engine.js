@@ -2,11 +2,8 @@
 
 // The engine's calls. What they do is native (src/engine); here are promises, signals, listeners and iterators.
 
-const { native, open, retrace } = require("./call.js")
+const { defaults, native, open, retrace, traced } = require("./call.js")
 const { snapshot } = require("./raw.js")
-
-/** What the environment says; read with the first call, like the addon. */
-const defaults = () => require("./environment.js").defaults()
 
 /**
  * Runs one operation of the engine.
@@ -18,8 +15,7 @@ const defaults = () => require("./environment.js").defaults()
  */
 async function run(request, options, top, record = () => {}) {
   const { signal, onEvent, ...rest } = options ?? {}
-  const trace = {}
-  Error.captureStackTrace(trace, top)
+  const trace = traced(top)
   signal?.throwIfAborted()
   const addon = native()
   const text = addon.engineBegin(JSON.stringify({ ...request, options: snapshot(rest), defaults: defaults() }))
@@ -63,7 +59,7 @@ class Deployment {
 
   constructor(name, options) {
     this.name = name
-    const { signal, onEvent, timeoutMs, secrets, ...kept } = options ?? {}
+    const { signal, onEvent, timeoutMs, secrets, bindings, ...kept } = options ?? {}
     this.#options = { ...kept, name }
   }
 
@@ -107,6 +103,14 @@ class Deployment {
     await this.#run({ operation: "restart", id: snapshot(id) }, options, this.restart)
   }
 
+  async exec(id, command, options) {
+    return require("./exec.js").exec({ id, command, options: this.#options }, options ?? {}, this.exec)
+  }
+
+  async rollback(id, options) {
+    await this.#run({ operation: "rollback", id: snapshot(id) }, options, this.rollback)
+  }
+
   async destroy(options) {
     const { data, ...rest } = options ?? {}
     await this.#run({ operation: "destroy", data: data === true }, rest, this.destroy)
@@ -122,46 +126,21 @@ class Deployment {
   }
 
   logs(id, options) {
-    return new Logs(id, this.#options, options, this.logs)
+    const { signal, ...rest } = options ?? {}
+    return reader({ options: this.#options, id, logs: { ...rest, since: moment(rest.since) } }, signal, this.logs)
+  }
+
+  watch(options) {
+    const { signal, ...rest } = options ?? {}
+    return reader({ options: this.#with(rest) }, signal, this.watch)
   }
 }
 
-/** The lines of one daemon's log: an async iterable, which may be iterated once. */
-class Logs {
-  #begin
-  #signal
+// What a program may never call is read when it does: an import alone has to be quick.
 
-  constructor(id, deployment, options, top) {
-    const { signal, since, ...rest } = options ?? {}
-    const trace = {}
-    Error.captureStackTrace(trace, top)
-    const logs = snapshot({ ...rest, since: moment(since) })
-    const request = { id: snapshot(id), options: snapshot(deployment), logs, defaults: defaults() }
-    this.#signal = signal
-    this.#begin = async () => {
-      signal?.throwIfAborted()
-      const text = await native().logsOpen(JSON.stringify(request))
-      return retrace(() => open(text, top), trace)
-    }
-  }
-
-  async *[Symbol.asyncIterator]() {
-    const addon = native()
-    const number = await this.#begin()
-    const close = () => addon.logsClose(number)
-    this.#signal?.addEventListener("abort", close, { once: true })
-    try {
-      for (;;) {
-        const lines = open(await addon.logsNext(number), Logs)
-        this.#signal?.throwIfAborted()
-        if (lines.length === 0) return
-        yield* lines
-      }
-    } finally {
-      this.#signal?.removeEventListener("abort", close)
-      close()
-    }
-  }
+function reader(...about) {
+  const { Reader } = require("./reader.js")
+  return new Reader(...about)
 }
 
 /** A Date, an RFC 3339 time or milliseconds, as milliseconds; what is none of them stays, to be refused by name. */
@@ -186,7 +165,7 @@ async function connect(options) {
   return deployment
 }
 
-/** The names of all deployments in the state directory. */
+/** The names of all deployments there are. */
 async function deployments(options) {
   return run({ operation: "list" }, options, deployments)
 }

@@ -7,7 +7,7 @@ const os = require("node:os")
 const path = require("node:path")
 const { helperPath } = require("./native.js")
 
-/** The defaults of the engine's options; src/node/options.rs says what they mean. */
+/** The defaults of the engine's options; src/node/options says what they mean. */
 function defaults(env = process.env) {
   const home = env.HOME || os.homedir()
   return {
@@ -15,6 +15,12 @@ function defaults(env = process.env) {
     mirrors: env.ALIEN_REGISTRY_MIRRORS || "",
     dockerConfig: env.REGISTRY_AUTH_FILE || path.join(env.DOCKER_CONFIG || path.join(home, ".docker"), "config.json"),
     helper: helperPath(),
+    kubeconfig: env.KUBECONFIG || "",
+    homeKubeconfig: path.join(home, ".kube", "config"),
+    kubernetesServiceHost: env.KUBERNETES_SERVICE_HOST || "",
+    kubernetesServicePort: env.KUBERNETES_SERVICE_PORT || "",
+    httpsProxy: env.HTTPS_PROXY || env.https_proxy || "",
+    noProxy: env.NO_PROXY || env.no_proxy || "",
   }
 }
 

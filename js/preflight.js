@@ -1,6 +1,8 @@
 "use strict"
 
-const { call } = require("./call.js")
+// What is asked of a stack alone: whether it can run, and its manifests. Nothing is touched.
+
+const { call, defaults } = require("./call.js")
 const { snapshot } = require("./raw.js")
 
 async function preflight(stack, options) {
@@ -9,15 +11,30 @@ async function preflight(stack, options) {
 }
 
 /**
- * What the checks ask of the options: the platform, the ids of the bindings, and the names of the rest, so that a slip in
- * one is found. What is in a binding or a secret is not looked at.
+ * What the checks ask of the options: the platform, the bindings, and the names of the rest, so that a slip in one is
+ * found. What is in a secret is not looked at.
  */
 function questions(options) {
   if (typeof options !== "object" || options === null || Array.isArray(options)) return snapshot(options)
   const { platform, bindings } = options
-  const names = (value) => Object.fromEntries(Object.keys(value).map((key) => [key, true]))
-  const ids = typeof bindings === "object" && bindings !== null && !Array.isArray(bindings) ? names(bindings) : bindings
-  return snapshot({ ...names(options), platform, bindings: ids })
+  const names = Object.fromEntries(Object.keys(options).map((key) => [key, true]))
+  return snapshot({ ...names, platform, bindings })
 }
 
-module.exports = { preflight }
+async function render(stack, options) {
+  return call("render", { stack: snapshot(stack), ...plain(options) }, render)
+}
+
+/** The least Role that a deploy with these options needs, as YAML. */
+async function leastRole(options) {
+  return call("leastRole", plain(options), leastRole)
+}
+
+/** The options of a call that neither waits nor tells anything. */
+function plain(options) {
+  const { signal, onEvent, ...rest } = options ?? {}
+  signal?.throwIfAborted()
+  return { options: snapshot(rest), defaults: defaults() }
+}
+
+module.exports = { leastRole, preflight, render }

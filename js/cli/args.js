@@ -16,28 +16,46 @@ const COMMON = {
   "state-dir": { type: "string" },
   mirror: { type: "string", multiple: true },
   pull: { type: "string" },
+  kubeconfig: { type: "string" },
+  context: { type: "string" },
+  namespace: { type: "string" },
+  "create-namespace": { type: "boolean" },
+  "force-conflicts": { type: "boolean" },
+  "on-failure": { type: "string" },
+  registry: { type: "string", multiple: true },
+  "docker-config": { type: "string" },
   help: { type: "boolean", short: "h" },
 }
 
-const SECRETS = { secret: { type: "string", multiple: true }, "secret-file": { type: "string", multiple: true } }
+const BINDINGS = { binding: { type: "string", multiple: true }, bindings: { type: "string" } }
+const INPUTS = { secret: { type: "string", multiple: true }, "secret-file": { type: "string", multiple: true }, ...BINDINGS }
 
 /** Each command's own options, and how many words it takes. */
 const COMMANDS = {
-  preflight: { options: {}, words: [0, 0] },
-  plan: { options: SECRETS, words: [0, 0] },
-  deploy: { options: SECRETS, words: [0, 0] },
-  status: { options: {}, words: [0, 0] },
+  preflight: { options: BINDINGS, words: [0, 0] },
+  plan: { options: INPUTS, words: [0, 0] },
+  deploy: { options: INPUTS, words: [0, 0] },
+  status: { options: { watch: { type: "boolean" } }, words: [0, 0] },
   logs: {
     options: {
       tail: { type: "string" },
       since: { type: "string" },
       follow: { type: "boolean" },
+      previous: { type: "boolean" },
       timestamps: { type: "boolean", short: "t" },
     },
     words: [0, Infinity],
   },
   restart: { options: {}, words: [1, 1] },
+  exec: {
+    options: { interactive: { type: "boolean", short: "i" }, tty: { type: "boolean", short: "t" } },
+    words: [2, Infinity],
+    // Its words are another program's command line.
+    foreign: true,
+  },
+  rollback: { options: {}, words: [1, 1] },
   destroy: { options: { data: { type: "boolean" } }, words: [0, 0] },
+  render: { options: { ...INPUTS, rbac: { type: "boolean" } }, words: [0, 0] },
   version: { options: {}, words: [0, 0] },
   help: { options: {}, words: [0, 1] },
 }
@@ -56,7 +74,9 @@ function parse(argv) {
   const { values, positionals } = read(rest, command)
   if (values.help) return { command: "help", words: [first], options: {} }
   const [least, most] = command.words
-  if (positionals.length < least) throw new UsageError(`${first} needs the id of a daemon`)
+  if (positionals.length < least) {
+    throw new UsageError(positionals.length === 0 ? `${first} needs the id of a daemon` : `${first} needs a command: alien ${first} ID -- COMMAND…`)
+  }
   if (positionals.length > most) throw new UsageError(`${first} takes no ${JSON.stringify(positionals[most])}`)
   return { command: first, words: positionals, options: values }
 }
@@ -65,7 +85,10 @@ function read(args, command) {
   try {
     return parseArgs({ args, options: { ...COMMON, ...command.options }, allowPositionals: true })
   } catch (error) {
-    if (error.code?.startsWith("ERR_PARSE_ARGS")) throw new UsageError(error.message.replace(/\. To specify .*$/s, ""))
+    if (error.code?.startsWith("ERR_PARSE_ARGS")) {
+      const message = error.message.replace(/\. To specify .*$/s, "")
+      throw new UsageError(command.foreign ? `${message}; the program's own options go after --` : message)
+    }
     throw error
   }
 }

@@ -2,82 +2,15 @@
 
 // What each command does: read the stack, call the engine, say what came of it. Each gives its exit code.
 
-const fs = require("node:fs")
-const path = require("node:path")
 const { UsageError, number } = require("./args.js")
+const { bindings, engineOptions, inputs } = require("./options.js")
 const show = require("./show.js")
+const statusView = require("./status.js")
 const stackFile = require("./stack-file.js")
 const { connect, deploy: deployStack, deployments, plan: planStack } = require("../engine.js")
 const { AlienError } = require("../errors.js")
-const { preflight: runPreflight } = require("../preflight.js")
+const { leastRole, preflight: runPreflight, render: renderStack } = require("../preflight.js")
 const pack = require("../../package.json")
-
-/** The engine's options from the command's. */
-function engineOptions(options, signal) {
-  const timeout = number(options.timeout, "timeout")
-  return {
-    platform: options.platform ?? "local",
-    name: options.name,
-    timeoutMs: timeout === undefined ? undefined : Math.max(1, Math.round(timeout * 1000)),
-    local: {
-      stateDir: options["state-dir"] === undefined ? undefined : path.resolve(options["state-dir"]),
-      registries: mirrors(options.mirror),
-      pull: options.pull,
-    },
-    signal,
-  }
-}
-
-function mirrors(list) {
-  if (list === undefined) return undefined
-  return Object.fromEntries(
-    list.map((entry) => {
-      const at = entry.indexOf("=")
-      if (at <= 0) throw new UsageError(`--mirror takes HOST=URL, not ${JSON.stringify(entry)}`)
-      return [entry.slice(0, at), { mirror: entry.slice(at + 1) }]
-    }),
-  )
-}
-
-/** `ID.NAME[=VAR]` and `ID.NAME=PATH`. Values are read from the environment or a file: on the command line any user could see them. */
-function secrets(options) {
-  const given = {}
-  const put = ([id, name], value) => (given[id] = { ...given[id], [name]: value })
-  for (const entry of options.secret ?? []) {
-    const [target, variable] = split(entry)
-    const named = secretName(target)
-    const value = process.env[variable ?? named[1]]
-    if (value === undefined) throw new UsageError(`--secret ${target}: the variable ${variable ?? named[1]} is not set in this environment`)
-    put(named, value)
-  }
-  for (const entry of options["secret-file"] ?? []) {
-    const [target, file] = split(entry)
-    const named = secretName(target)
-    if (file === undefined) throw new UsageError(`--secret-file takes ID.NAME=PATH, not ${JSON.stringify(entry)}`)
-    put(named, readSecret(file).replace(/\r?\n$/, ""))
-  }
-  return Object.keys(given).length === 0 ? undefined : given
-}
-
-/** `ID.NAME` in its two parts. */
-function secretName(target) {
-  const at = target.indexOf(".")
-  if (at <= 0 || at === target.length - 1) throw new UsageError(`a secret is named ID.NAME, not ${JSON.stringify(target)}`)
-  return [target.slice(0, at), target.slice(at + 1)]
-}
-
-function readSecret(file) {
-  try {
-    return fs.readFileSync(file, "utf8")
-  } catch (error) {
-    throw new UsageError(`--secret-file: ${file} cannot be read (${error.code})`)
-  }
-}
-
-function split(entry) {
-  const at = entry.indexOf("=")
-  return at < 0 ? [entry] : [entry.slice(0, at), entry.slice(at + 1)]
-}
 
 /** The deployment that a command is about: named, or the stack's, or the only one there is. */
 async function existing(options, signal) {
@@ -104,27 +37,29 @@ async function only(call) {
 }
 
 async function preflight({ options, signal }) {
+  const given = bindings(options)
   const stack = await stackFile.load(options.file)
-  const report = await runPreflight(stack, { platform: options.platform ?? "local", signal })
+  const report = await runPreflight(stack, { platform: engineOptions(options).platform, bindings: given, signal })
   if (options.json) console.log(JSON.stringify(report))
   else show.preflight(report)
   return report.ok ? 0 : 1
 }
 
 async function plan({ options, signal }) {
+  const given = inputs(options)
   const stack = await stackFile.load(options.file)
-  const result = await planStack(stack, { ...engineOptions(options, signal), secrets: secrets(options) })
+  const result = await planStack(stack, { ...engineOptions(options, signal), ...given })
   if (options.json) console.log(JSON.stringify(result))
   else show.plan(result, process.stdout)
   return 0
 }
 
 async function deploy({ options, signal }) {
-  const given = secrets(options)
+  const given = inputs(options)
   const stack = await stackFile.load(options.file)
   const progress = show.progress()
   try {
-    const call = { ...engineOptions(options, signal), secrets: given, onEvent: (event) => progress.take(event) }
+    const call = { ...engineOptions(options, signal), ...given, onEvent: (event) => progress.take(event) }
     const deployment = await deployStack(stack, call)
     progress.end()
     if (options.json) console.log(JSON.stringify(await deployment.status({ signal })))
@@ -137,21 +72,52 @@ async function deploy({ options, signal }) {
 
 async function status({ options, signal }) {
   const deployment = await existing(options, signal)
+  if (options.watch) return watch(deployment, options, signal)
   const result = await deployment.status({ signal })
   if (options.json) console.log(JSON.stringify(result))
-  else show.status(result)
+  else statusView.show(result)
   return 0
 }
 
-async function restart({ words: [id], options, signal }) {
+async function watch(deployment, { json }, signal) {
+  const view = json ? { show: (status) => console.log(JSON.stringify(status)), end() {} } : statusView.live()
+  try {
+    for await (const status of deployment.watch({ signal })) view.show(status)
+    console.error(`Deployment "${deployment.name}" is gone.`)
+  } catch (error) {
+    // Watching ends with Ctrl-C; that is no failure.
+    if (!signal.aborted) throw error
+  } finally {
+    view.end()
+  }
+  return 0
+}
+
+/** Something done to one daemon, which is up again afterwards. */
+const onDaemon = (method) => async ({ words: [id], options, signal }) => {
   const deployment = await existing(options, signal)
   const progress = show.progress()
   try {
-    await deployment.restart(id, { signal, timeoutMs: engineOptions(options).timeoutMs, onEvent: (event) => progress.take(event) })
+    await deployment[method](id, { signal, timeoutMs: engineOptions(options).timeoutMs, onEvent: (event) => progress.take(event) })
   } finally {
     progress.end()
   }
   if (options.json) console.log(JSON.stringify(await deployment.status({ signal })))
+  return 0
+}
+
+async function exec({ words, options, signal }) {
+  const program = require("./exec.js")
+  program.check(options)
+  const deployment = await existing(options, signal)
+  return program.exec(deployment, words, options, { signal, timeoutMs: engineOptions(options).timeoutMs })
+}
+
+async function render({ options }) {
+  if (options.platform !== "kubernetes") throw new UsageError("only Kubernetes has manifests: alien render --platform kubernetes")
+  const call = { ...engineOptions(options), ...inputs(options, { valueless: true }) }
+  const yaml = options.rbac ? await leastRole(call) : await renderStack(await stackFile.load(options.file), call)
+  process.stdout.write(options.json ? `${JSON.stringify({ yaml })}\n` : yaml)
   return 0
 }
 
@@ -180,7 +146,9 @@ async function destroy({ options, signal }) {
 }
 
 async function logs({ words, options, signal }) {
-  const wanted = { tail: number(options.tail, "tail"), since: since(options.since), follow: options.follow, signal }
+  const { follow, previous } = options
+  if (follow && previous) throw new UsageError("--previous is a run that has ended: it cannot be followed")
+  const wanted = { tail: number(options.tail, "tail"), since: since(options.since), follow, previous, signal }
   const deployment = await existing(options, signal)
   const known = (await deployment.status({ signal })).resources.filter(({ type }) => type === "daemon").map(({ id }) => id)
   const ids = words.length === 0 ? known : words
@@ -193,7 +161,7 @@ async function logs({ words, options, signal }) {
     )
   } catch (error) {
     // Following ends with Ctrl-C; that is no failure.
-    if (!(signal.aborted && options.follow)) throw error
+    if (!(signal.aborted && follow)) throw error
   }
   return 0
 }
@@ -213,4 +181,7 @@ async function version({ options }) {
   return 0
 }
 
-module.exports = { deploy, destroy, logs, plan, preflight, restart, status, version }
+const restart = onDaemon("restart")
+const rollback = onDaemon("rollback")
+
+module.exports = { deploy, destroy, exec, logs, plan, preflight, render, restart, rollback, status, version }

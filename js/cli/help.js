@@ -8,6 +8,9 @@ const GENERAL = `alien: keeps the daemons of an alien.ts running
   alien status             how every resource is
   alien logs [ID…]         what daemons printed; all of them when none is named
   alien restart ID         stop a daemon and start it again
+  alien rollback ID        bring back the version that ran before (kubernetes)
+  alien exec ID -- CMD…    run a program in a daemon's container (kubernetes)
+  alien render             print the manifests, for whoever applies them (kubernetes)
   alien destroy            stop and remove everything; keeps data unless --data is given
   alien version            version of this package
   alien help [COMMAND]     this, or more about a command
@@ -16,13 +19,20 @@ Options of every command
   -f, --file PATH          stack file; default: alien.ts, .mts, .js or .mjs in this folder
   -p, --platform NAME      default: local
   -n, --name NAME          deployment; default: the stack's id
-      --json               one JSON document on stdout (logs: one a line)
+      --json               one JSON document on stdout (logs, --watch: one a line)
       --timeout SECONDS    give up, cleanly; default: 600
+local:
       --state-dir DIR      where everything is kept (ALIEN_STATE_DIR; default: $XDG_STATE_HOME/alien,
                            ~/.local/state/alien, as root /var/lib/alien)
       --mirror HOST=URL    ask URL in place of the registry HOST; repeatable (ALIEN_REGISTRY_MIRRORS=HOST=URL,…)
       --pull WHEN          ask the registry: always, missing (only for what is not here) or
                            auto (always for the tag "latest", else missing); default: auto
+kubernetes:
+      --kubeconfig PATH    instead of KUBECONFIG, ~/.kube/config or, in a pod, its own account
+      --context NAME       instead of the current one
+      --namespace NAME     instead of the context's; --create-namespace makes a missing one
+      --registry HOST=HOST pull the images of the one from the other; repeatable
+      --docker-config PATH the cluster pulls with the credentials in it
 
 Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 cancelled with Ctrl-C.`
 
@@ -34,15 +44,36 @@ const SECRETS = `
 const MORE = {
   preflight: "alien preflight [options]\n\nRuns every check that needs nothing but the stack. Exits 1 if one fails.",
   plan: `alien plan [options]\n\nShows what deploy would do, field by field: old → new, secrets masked. Changes nothing.\n${SECRETS}`,
-  deploy: `alien deploy [options]\n\nFetches images, starts what is new, updates what differs, removes what the stack no longer has, and waits\nuntil everything is up. A new version that does not stay up is taken back. Deploying twice changes nothing.\n${SECRETS}`,
-  status: "alien status [options]\n\nShows every resource of the deployment as it is at this moment.",
+  deploy: `alien deploy [options]\n\nFetches images, starts what is new, updates what differs, removes what the stack no longer has, and waits\nuntil everything is up. A new version that does not stay up is taken back. Deploying twice changes nothing.\n${SECRETS}
+      --binding ID=JSON          where a linked resource is; --bindings FILE for several (kubernetes)
+      --on-failure WHAT          of an update that does not come up: rollback or keep; default: rollback (kubernetes)
+      --force-conflicts          take over fields that another manager applies (kubernetes)`,
+  status: `alien status [options]
+
+Shows every resource of the deployment as it is at this moment.
+
+      --watch              go on with every change, until it is gone or Ctrl-C (kubernetes)`,
   logs: `alien logs [ID…] [options]
 
       --tail N             only the last N lines of each
       --since TIME         only since then: 10s, 5m, 2h, 1d ago, or an RFC 3339 time
       --follow             go on with what comes, until Ctrl-C
+      --previous           of the run before the present one (kubernetes)
   -t, --timestamps         with the time of each line`,
   restart: "alien restart ID [options]\n\nStops the daemon (its stop signal, then its grace period), starts it again and waits until it is up.",
+  rollback: "alien rollback ID [options]\n\nBrings back the version of the daemon that ran before the present one, and waits until it is up.",
+  exec: `alien exec ID [options] -- COMMAND…
+
+Runs a program in the daemon's container; its exit code is the program's, 128 and more for a signal.
+
+  -i, --interactive        with this command's input
+  -t, --tty                with a terminal`,
+  render: `alien render --platform kubernetes [options]
+
+Prints the manifests as YAML: the same stack gives the same bytes. Secrets are referred to, never printed.
+
+      --secret ID.NAME     environment NAME of daemon ID comes from a Secret; repeatable
+      --rbac               print the least Role that a deploy needs instead`,
   destroy: `alien destroy [options]
 
 Stops and removes every resource of the deployment. What linked resources and image volumes store stays for the

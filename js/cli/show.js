@@ -42,45 +42,6 @@ function plan(result, out, { brief = false } = {}) {
   if (result.changes.every(({ action }) => action === "none")) out.write("No changes.\n")
 }
 
-const STATES = { running: "green", starting: "yellow", pending: "yellow", stopping: "yellow", "crash-looping": "red", failed: "red" }
-
-function status(result) {
-  const out = process.stdout
-  const header = ["ID", "TYPE", "STATE", "PID", "UP", "RESTARTS", "LAST EXIT", "IMAGE"]
-  const rows = result.resources.map((resource) => [
-    resource.id,
-    resource.type,
-    resource.state,
-    resource.pid ?? "-",
-    resource.startedAt ? since(resource.startedAt) : "-",
-    resource.type === "daemon" ? resource.restarts : "-",
-    resource.lastExit ? `${resource.lastExit.signal ?? `code ${resource.lastExit.code}`}, ${since(resource.lastExit.at)} ago` : "-",
-    resource.image ?? "-",
-  ])
-  const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => String(row[column]).length)))
-  const line = (row) => row.map((cell, column) => String(cell).padEnd(widths[column])).join("  ").trimEnd()
-  out.write(`Deployment ${result.name} on ${result.platform}\n${paint(out, "dim", line(header))}\n`)
-  rows.forEach((row, index) => {
-    const state = result.resources[index].state
-    out.write(`${line(row).replace(state, paint(out, STATES[state] ?? "dim", state))}\n`)
-    for (const condition of result.resources[index].conditions.filter(isNews)) out.write(`    ${condition.message}\n`)
-  })
-}
-
-/** Conditions that a person wants to read about: what is not as it should be. */
-function isNews({ type, status, reason }) {
-  return type === "Ready" ? status === "False" && !["Starting", "Pending", "Stopping"].includes(reason) : true
-}
-
-/** `3m12s`: how long ago. */
-function since(time) {
-  const seconds = Math.max(0, Math.floor((Date.now() - Date.parse(time)) / 1000))
-  const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60]
-  if (days > 0) return `${days}d${hours}h`
-  if (hours > 0) return `${hours}h${minutes}m`
-  return minutes > 0 ? `${minutes}m${seconds % 60}s` : `${seconds}s`
-}
-
 const mebibytes = (bytes) => `${(bytes / 1048576).toFixed(1)} MiB`
 
 /** Follows a deploy's events: plain lines, and on a terminal a last line that is rewritten while bytes arrive. */
@@ -88,6 +49,7 @@ function progress() {
   const out = process.stderr
   const live = out.isTTY && process.env.TERM !== "dumb"
   const quarters = new Map()
+  const said = new Map()
   let open = false
   let nothing = false
   const close = () => {
@@ -133,9 +95,13 @@ function progress() {
         case "image":
           image(event)
           break
-        case "resource":
-          say(`${event.id}: ${event.state}${event.message ? ` (${event.message})` : ""}`)
+        case "resource": {
+          // A platform that watches may hear the same thing many times.
+          const text = `${event.id}: ${event.state}${event.message ? ` (${event.message})` : ""}`
+          if (said.get(event.id) !== text) say(text)
+          said.set(event.id, text)
           break
+        }
       }
     },
     end: close,
@@ -156,4 +122,4 @@ function lines({ json, timestamps, names }) {
   }
 }
 
-module.exports = { lines, plan, preflight, progress, status }
+module.exports = { lines, plan, preflight, progress }

@@ -71,7 +71,11 @@ pub struct ResourceStatus {
     pub digest: Option<String>,
     /// The program's process id on this machine, while it runs.
     pub pid: Option<i32>,
-    /// When that process was started.
+    /// The pod that it runs in, on Kubernetes.
+    pub pod: Option<String>,
+    /// The node that the pod is on.
+    pub node: Option<String>,
+    /// When it was started.
     pub started_at: Option<String>,
     /// Starts after the first one that nobody asked for.
     pub restarts: u32,
@@ -80,6 +84,22 @@ pub struct ResourceStatus {
     /// When a crash-looping daemon is tried again.
     pub next_start_at: Option<String>,
     pub conditions: Vec<Condition>,
+    /// What the cluster has complained about of late, the latest last; not there where it has not.
+    pub events: Option<Vec<Notice>>,
+}
+
+/// Something that the platform complained about.
+#[napi(object, object_from_js = false, object_to_js = false)]
+#[cfg_attr(test, derive(serde::Deserialize), serde(deny_unknown_fields, rename_all = "camelCase"))]
+pub struct Notice {
+    /// One word, such as `FailedScheduling` or `BackOff`.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// How often, up to `at`.
+    pub count: u32,
+    /// When it was said last.
+    pub at: String,
 }
 
 /// How a run ended: exactly one of `code` and `signal`.

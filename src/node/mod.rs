@@ -13,9 +13,13 @@
 pub mod daemon;
 pub mod deployment;
 pub mod engine;
-pub mod logs;
+pub mod exec;
+mod handles;
 mod options;
 pub mod preflight;
+pub mod readers;
+pub mod render;
+mod request;
 pub mod resources;
 #[cfg(test)]
 mod shapes;

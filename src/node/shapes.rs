@@ -2,9 +2,9 @@
 
 use super::{daemon, deployment, preflight, resources, stack};
 use crate::engine::event::{Event, ImagePhase};
+use crate::engine::logs::Line;
 use crate::engine::plan::{Action, Desired, Field, Fields, Observed, Plan};
-use crate::engine::status::{Condition, DeploymentStatus, ExitStatus, ResourceStatus, State};
-use crate::local::logs::Line;
+use crate::engine::status::{Condition, DeploymentStatus, ExitStatus, Notice, ResourceStatus, State};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -63,7 +63,7 @@ fn stacks_and_reports_have_the_shapes_that_are_declared() {
 
 fn full_plan() -> Plan {
     let fields = |value: &str| Fields::from([("digest".to_owned(), Field::shown(value))]);
-    let desired = Desired { id: "d".to_owned(), kind: "daemon", fields: fields("new"), digest: Some("new".to_owned()) };
+    let desired = Desired { id: "d".to_owned(), kind: "daemon", fields: fields("new") };
     let observed = Observed { id: "d".to_owned(), kind: "daemon".to_owned(), fields: fields("old"), unhealthy: None };
     Plan::new(&[desired], &[observed])
 }
@@ -80,11 +80,14 @@ fn plans_status_and_lines_have_the_shapes_that_are_declared() {
         image: text(),
         digest: text(),
         pid: Some(1),
+        pod: text(),
+        node: text(),
         started_at: text(),
         restarts: 2,
         last_exit: Some(ExitStatus { code: Some(1), signal: text(), oom: false, at: "t".to_owned() }),
         next_start_at: text(),
         conditions: vec![Condition::new("Ready", false, "CrashLooping", "m").since("t")],
+        events: vec![Notice { reason: "BackOff".to_owned(), message: "m".to_owned(), count: 3, at: "t".to_owned() }],
     };
     let status = DeploymentStatus {
         name: "n".to_owned(),

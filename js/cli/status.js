@@ -1,0 +1,105 @@
+"use strict"
+
+// How a deployment is, for a person: once, or again and again as it changes.
+
+const { stripVTControlCharacters } = require("node:util")
+const { paint } = require("./paint.js")
+
+const STATES = { running: "green", starting: "yellow", pending: "yellow", stopping: "yellow", "crash-looping": "red", failed: "red" }
+
+/** Columns by title: what a resource has there. */
+const COLUMNS = {
+  ID: ({ id }) => id,
+  TYPE: ({ type }) => type,
+  STATE: ({ state }) => state,
+  PID: ({ pid }) => pid,
+  POD: ({ pod }) => pod,
+  NODE: ({ node }) => node,
+  UP: ({ startedAt }) => startedAt && since(startedAt),
+  RESTARTS: ({ type, restarts }) => (type === "daemon" ? restarts : undefined),
+  "LAST EXIT": ({ lastExit }) => lastExit && `${lastExit.oom ? "out of memory" : (lastExit.signal ?? `code ${lastExit.code}`)}, ${since(lastExit.at)} ago`,
+  IMAGE: ({ image }) => image,
+}
+
+/** Whose processes have pods and nodes, have no number on this machine. */
+function titles({ resources }) {
+  const inPods = resources.some(({ pod, node }) => pod !== undefined || node !== undefined)
+  const other = inPods ? ["PID"] : ["POD", "NODE"]
+  return Object.keys(COLUMNS).filter((title) => !other.includes(title))
+}
+
+/** The table, line by line; what is wrong with a resource stands below it. */
+function lines(status, out) {
+  const header = titles(status)
+  const rows = status.resources.map((resource) => header.map((title) => String(COLUMNS[title](resource) ?? "-")))
+  const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column].length)))
+  const line = (row) => row.map((cell, column) => cell.padEnd(widths[column])).join("  ").trimEnd()
+  const shown = [`Deployment ${status.name} on ${status.platform}`, paint(out, "dim", line(header))]
+  const at = header.indexOf("STATE")
+  rows.forEach((row, index) => {
+    const { state, conditions, events = [] } = status.resources[index]
+    // Padded before it is painted: colours have no width.
+    const painted = row.map((cell, column) => (column === at ? paint(out, STATES[state] ?? "dim", cell) + " ".repeat(widths[at] - cell.length) : cell.padEnd(widths[column])))
+    shown.push(painted.join("  ").trimEnd())
+    for (const { message } of conditions.filter(isNews)) shown.push(`    ${message}`)
+    for (const event of events) shown.push(paint(out, "dim", `    ${notice(event)}`))
+  })
+  return shown
+}
+
+/** Conditions that a person wants to read about: what is not as it should be. */
+function isNews({ type, status, reason }) {
+  return type === "Ready" ? status === "False" && !["Starting", "Pending", "Stopping"].includes(reason) : true
+}
+
+function notice({ reason, message, count, at }) {
+  return `${reason}: ${message} (${count > 1 ? `${count} times, ` : ""}${since(at)} ago)`
+}
+
+/** `3m12s`: how long ago. */
+function since(time) {
+  const seconds = Math.max(0, Math.floor((Date.now() - Date.parse(time)) / 1000))
+  const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60]
+  if (days > 0) return `${days}d${hours}h`
+  if (hours > 0) return `${hours}h${minutes}m`
+  return minutes > 0 ? `${minutes}m${seconds % 60}s` : `${seconds}s`
+}
+
+function show(status) {
+  const out = process.stdout
+  out.write(`${lines(status, out).join("\n")}\n`)
+}
+
+/** Shows one status after another: in one place on a terminal, where the times go on too, else one below the other. */
+function live() {
+  const out = process.stdout
+  if (!out.isTTY || process.env.TERM === "dumb") {
+    let first = true
+    return {
+      show(status) {
+        if (!first) out.write("\n")
+        first = false
+        show(status)
+      },
+      end() {},
+    }
+  }
+  let height = 0
+  let last
+  const draw = () => {
+    const text = lines(last, out)
+    out.write(`${height > 0 ? `\x1b[${height}A` : ""}\r\x1b[J${text.join("\n")}\n`)
+    // A line longer than the terminal is wide takes several of its rows.
+    height = text.reduce((sum, line) => sum + Math.max(1, Math.ceil(stripVTControlCharacters(line).length / (out.columns || 80))), 0)
+  }
+  const clock = setInterval(() => last && draw(), 1000)
+  return {
+    show(status) {
+      last = status
+      draw()
+    },
+    end: () => clearInterval(clock),
+  }
+}
+
+module.exports = { live, show }

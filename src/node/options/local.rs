@@ -1,0 +1,84 @@
+//! `local`: the state directory, and how registries are reached from this machine.
+
+use super::{credentials, default, path, text};
+use crate::image::{self, PullPolicy, RegistryOptions};
+use crate::local::Options;
+use crate::model::Raw;
+use crate::model::check::{At, Issues, field};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
+    let root = At::ROOT;
+    let at = root.key("local");
+    let known = ["stateDir", "registries", "dockerConfig", "pull"];
+    let fields = raw.and_then(|raw| issues.object_of(&at, raw, &known)).unwrap_or(&[]);
+    let state_dir = path(fields, "stateDir", &at, defaults, issues).unwrap_or_default();
+    let docker_config = path(fields, "dockerConfig", &at, defaults, issues);
+    if !state_dir.is_absolute() {
+        issues.add(&at.key("stateDir"), "invalid_value", "expected an absolute path");
+    }
+    let pull = match text(fields, "pull", &at, issues) {
+        None | Some("auto") => PullPolicy::Auto,
+        Some("always") => PullPolicy::Always,
+        Some("missing") => PullPolicy::IfNotPresent,
+        Some(other) => {
+            issues.not_one_of(&at.key("pull"), &["auto", "always", "missing"], other);
+            PullPolicy::Auto
+        }
+    };
+    let mut registries = BTreeMap::new();
+    if let Some(mirrors) = default(defaults, "mirrors") {
+        read_mirrors(mirrors, &mut registries, issues);
+    }
+    if let Some(raw) = field(fields, "registries") {
+        read_registries(raw, &at.key("registries"), &mut registries, issues);
+    }
+    Options {
+        state_dir,
+        helper: default(defaults, "helper").map(PathBuf::from).unwrap_or_default(),
+        images: image::Options { registries, docker_config, pull },
+    }
+}
+
+/// `HOST=URL,…`, from `ALIEN_REGISTRY_MIRRORS`.
+fn read_mirrors(text: &str, registries: &mut BTreeMap<String, RegistryOptions>, issues: &mut Issues) {
+    let root = At::ROOT;
+    let at = root.key("ALIEN_REGISTRY_MIRRORS");
+    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        match entry.split_once('=') {
+            Some((host, url)) if !host.is_empty() && is_url(url) => {
+                registries.entry(host.to_owned()).or_default().mirror = Some(url.to_owned());
+            }
+            _ => {
+                let message = format!("expected HOST=URL, such as ghcr.io=http://127.0.0.1:5000, found {entry:?}");
+                issues.add(&at, "invalid_value", message);
+            }
+        }
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
+}
+
+fn read_registries(raw: &Raw, at: &At, registries: &mut BTreeMap<String, RegistryOptions>, issues: &mut Issues) {
+    let known = ["mirror", "insecure", "caFile", "username", "password"];
+    for (host, raw) in issues.object(at, raw).unwrap_or(&[]) {
+        let at = at.key(host);
+        let Some(fields) = issues.object_of(&at, raw, &known) else { continue };
+        let registry = registries.entry(host.clone()).or_default();
+        let mirror = text(fields, "mirror", &at, issues).map(str::to_owned);
+        registry.ca_file = text(fields, "caFile", &at, issues).map(PathBuf::from).or(registry.ca_file.take());
+        (registry.username, registry.password) = credentials(fields, &at, issues);
+        if let Some(mirror) = mirror {
+            if !is_url(&mirror) {
+                issues.add(&at.key("mirror"), "invalid_value", "expected a URL that begins with http:// or https://");
+            }
+            registry.mirror = Some(mirror);
+        }
+        if let Some(insecure) = field(fields, "insecure").and_then(|raw| issues.boolean(&at.key("insecure"), raw)) {
+            registry.insecure = insecure;
+        }
+    }
+}
