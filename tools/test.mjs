@@ -9,6 +9,8 @@ import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
+import { missing as cannotCluster } from "./lib/cluster.mjs"
+
 const root = join(dirname(fileURLToPath(import.meta.url)), "..")
 const words = process.argv.slice(2)
 const jestAlone = words[0] === "--jest"
@@ -83,6 +85,7 @@ if (!jestAlone) {
   if (!existsSync(join(root, "node_modules", "jest"))) prepare("npm", ["install", "--no-audit", "--no-fund"])
   prepare(process.execPath, ["tools/build.mjs"])
   prepare("cargo", ["test", "--release", "--no-run", "--quiet"])
+  if (cannotCluster() === undefined) prepare(process.execPath, ["tools/cluster.mjs", "build"])
 }
 const counts = await Promise.all(jestAlone ? [jest()] : [rust(), jest()])
 const sum = (key) => counts.reduce((total, count) => total + count[key], 0)

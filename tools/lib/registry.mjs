@@ -7,11 +7,11 @@ import { join } from "node:path"
 import { findTag } from "./oci.mjs"
 
 /**
- * Serves `repositories`, a map from name (`acme/connector`) to layout folder.
+ * Serves `repositories`, a map from name (`acme/connector`) to layout folder; on loopback, or on another address.
  *
  * @returns {Promise<{url: string, close(): Promise<void>}>}
  */
-export async function serve(repositories) {
+export async function serve(repositories, host = "127.0.0.1") {
   const server = createServer((request, response) => {
     const answer = (status, headers = {}) => response.writeHead(status, headers).end()
     if (request.url === "/v2/") return answer(200)
@@ -30,9 +30,9 @@ export async function serve(repositories) {
     if (request.method === "HEAD") return response.end()
     createReadStream(file).pipe(response)
   })
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
+  await new Promise((resolve) => server.listen(0, host, resolve))
   return {
-    url: `http://127.0.0.1:${server.address().port}`,
+    url: `http://${host}:${server.address().port}`,
     close: () => new Promise((resolve) => {
       server.close(resolve)
       server.closeAllConnections()
