@@ -123,6 +123,11 @@ test.each([
   [["restart"], "restart needs the id of a daemon"],
   [["deploy", "--timeout", "soon"], '--timeout takes a number, not "soon"'],
   [["deploy", "--mirror", "x"], '--mirror takes HOST=URL, not "x"'],
+  [["deploy", "--registry", "ghcr.io"], '--registry takes HOST=HOST, not "ghcr.io"'],
+  [["deploy", "--binding", "nope"], "--binding takes ID=JSON"],
+  [["plan", "--binding", "b={hush}"], "--binding b is not JSON"],
+  [["preflight", "--bindings", "/no/such/file"], "--bindings: /no/such/file cannot be read"],
+  [["status", "--binding", "b={}"], "--binding"],
   [["deploy", "--secret", "nope"], 'a secret is named ID.NAME, not "nope"'],
   [["deploy", "--secret", "one.NOT_SET_ANYWHERE"], "NOT_SET_ANYWHERE is not set"],
   [["deploy", "--secret-file", "one.A=/no/such/file"], "/no/such/file cannot be read"],
@@ -132,6 +137,23 @@ test.each([
   const { code, stdout, stderr } = await alien(args)
   expect({ code, stdout }).toEqual({ code: 2, stdout: "" })
   expect(stderr).toContain(message)
+  expect(stderr).not.toContain("hush")
+})
+
+test("bindings come from a file and from the command line, which goes before it", async () => {
+  const cwd = put("bound", `
+    import * as alien from "@alienplatform/core"
+    const cache = new alien.Kv("cache").build()
+    const jobs = new alien.Queue("jobs").build()
+    const d = new alien.Daemon("d").code({ type: "image", image: "ghcr.io/a/b:1" }).link(cache).link(jobs).permissions("p").build()
+    export default new alien.Stack("bound").add(cache, "live").add(jobs, "live").add(d, "live").build()`)
+  fs.writeFileSync(path.join(cwd, "bindings.json"), JSON.stringify({ cache: { type: "kv", service: "redis", connectionUrl: "redis://h" }, jobs: 1 }))
+  const jobs = `jobs=${JSON.stringify({ type: "queue", service: "sqs", queueUrl: "https://sqs/x" })}`
+  const args = ["preflight", "-p", "kubernetes", "--json"]
+  expect(await alien([...args, "--bindings", "bindings.json", "--binding", jobs], { cwd })).toMatchObject({ code: 0 })
+  const some = JSON.parse((await alien([...args, "--binding", jobs], { cwd })).stdout)
+  expect(some.checks.find(({ id }) => id === "links-can-be-bound").issues.map(({ message }) => message)).toEqual(['the kv "cache" has no binding: Kubernetes has none of its own'])
+  expect(JSON.parse((await alien([...args, "--bindings", "bindings.json"], { cwd })).stdout).error).toMatchObject({ code: "VALIDATION_ERROR", issues: [{ path: ["bindings", "jobs"] }] })
 })
 
 test("help and version", async () => {

@@ -163,6 +163,12 @@ test.each([
   ["a relative state directory", () => alien.deploy(small("x"), bed.options({ local: { stateDir: "state" } })), "local.stateDir: expected an absolute path"],
   ["a name that is none", () => alien.deploy(small("x"), bed.options({ name: "../x" })), "name"],
   ["a mirror that is no URL", () => alien.deploy(small("x"), bed.options({ local: { registries: { "ghcr.io": { mirror: "x" } } } })), 'local.registries["ghcr.io"].mirror'],
+  ["a namespace that is none", () => alien.deploy(small("x"), bed.options({ kubernetes: { namespace: "My_Team" } })), 'kubernetes.namespace: expected at most 63 lower-case letters, digits and -, a letter or digit at either end, received "My_Team"'],
+  ["an end that is none", () => alien.deploy(small("x"), bed.options({ kubernetes: { onFailure: "rollbak" } })), 'kubernetes.onFailure: expected "rollback" or "keep", received "rollbak"; did you mean "rollback"?'],
+  ["a misspelt option of Kubernetes", () => alien.deploy(small("x"), bed.options({ kubernetes: { nameSpace: "x" } })), 'kubernetes: unrecognized key "nameSpace"; did you mean "namespace"?'],
+  ["a registry with a path", () => alien.deploy(small("x"), bed.options({ kubernetes: { registries: { "ghcr.io": { host: "https://r.corp/x" } } } })), 'kubernetes.registries["ghcr.io"].host: expected HOST or HOST:PORT'],
+  ["half a credential", () => alien.deploy(small("x"), bed.options({ kubernetes: { registries: { "ghcr.io": { username: "u" } } } })), 'kubernetes.registries["ghcr.io"]: username and password go together'],
+  ["a binding of no service", () => alien.deploy(small("x"), bed.options({ bindings: { b: { type: "queue" } } })), 'bindings.b.service: required, but not given (where it is: "sqs", "pubsub" or "servicebus")'],
   ["a name missing", () => alien.connect(bed.options()), "name the deployment"],
 ])("%s is a ValidationError that says where", async (_, work, message) => {
   const error = await failure(work())
@@ -176,7 +182,30 @@ test("a platform without an engine gets its preflight first", async () => {
     message: "Daemon resources are only supported on Local and Kubernetes. Unsupported daemon resources for aws: d",
     context: { report: { ok: false, platform: "aws" } },
   })
-  expect(await failure(alien.deploy(small("x"), bed.options({ platform: "kubernetes" })))).toMatchObject({ code: expect.stringMatching(/PLATFORM_NOT_AVAILABLE|PREFLIGHT_FAILED/) })
+  for (const platform of ["aws", "gcp", "azure", "test"]) {
+    expect(await failure(alien.plan(small("x"), bed.options({ platform })))).toMatchObject({ code: "PREFLIGHT_FAILED" })
+    expect(await failure(alien.connect(bed.options({ platform, name: "x" })))).toMatchObject({
+      code: "PLATFORM_NOT_SUPPORTED", message: `Stacks are deployed to Local and Kubernetes only, not to ${platform}`, httpStatusCode: 400,
+    })
+  }
+})
+
+test("bindings and names fail in preflight, before a cluster is looked for", async () => {
+  const bucket = new alien.Storage("bucket").build()
+  const stack = stackOf("bound", bucket, daemon("d", "ghcr.io/a/b:1").link(bucket))
+  const options = bed.options({ platform: "kubernetes", kubernetes: { kubeconfig: "/no/such/kubeconfig" } })
+  expect(await failure(alien.deploy(stack, options))).toMatchObject({ code: "PREFLIGHT_FAILED", message: 'the storage "bucket" has no binding: Kubernetes has none of its own' })
+  const bindings = { bucket: { type: "kv", service: "redis", connectionUrl: "redis://h" } }
+  expect(await failure(alien.plan(stack, { ...options, bindings }))).toMatchObject({ code: "PREFLIGHT_FAILED", message: '"bucket" is a storage, and its binding says kv (redis)' })
+  expect(await failure(alien.deploy(stack, bed.options({ bindings })))).toMatchObject({ code: "PREFLIGHT_FAILED", message: expect.stringContaining('"bucket" is bound by Local itself') })
+})
+
+test("what is said of the other platform is checked, and does not matter", async () => {
+  const kubernetes = {
+    kubeconfig: "/a:/b", context: "c", namespace: "n", createNamespace: true, forceConflicts: true, onFailure: "keep",
+    registries: { "docker.io": { host: "registry.corp:5000", username: "u", password: "p" }, "ghcr.io": {} }, dockerConfig: "/d",
+  }
+  expect((await alien.plan(small("both"), bed.options({ kubernetes }))).changes).toHaveLength(1)
 })
 
 describe("a process that deploys", () => {

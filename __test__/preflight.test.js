@@ -31,12 +31,39 @@ test("what this version does not do yet is a warning, and no failure", async () 
   expect(report.checks.filter(({ status }) => status === "warning").map(({ id }) => id)).toEqual(["commands-have-a-manager", "limits-are-enforced"])
 })
 
-test("bindings that are given count, and what is in them is not looked at", async () => {
+test("a binding that is given counts, and has to be one for what it is given for", async () => {
   const bucket = new alien.Storage("bucket").build()
   const linked = new alien.Stack("s").add(bucket, "frozen").add(daemon("d").link(bucket).build(), "live").build()
-  expect((await preflight(linked, { platform: "kubernetes" })).ok).toBe(false)
-  const binding = { get bucketName() { throw new Error("looked") } }
-  expect((await preflight(linked, { platform: "kubernetes", bindings: { bucket: binding } })).ok).toBe(true)
+  const missing = await preflight(linked, { platform: "kubernetes" })
+  expect(missing.ok).toBe(false)
+  expect(check(missing, "links-can-be-bound")).toMatchObject({ status: "failed", issues: [{ message: 'the storage "bucket" has no binding: Kubernetes has none of its own' }] })
+  const s3 = { type: "storage", service: "s3", bucketName: { secretRef: { name: "buckets", key: "one" } } }
+  expect((await preflight(linked, { platform: "kubernetes", bindings: { bucket: s3 } })).ok).toBe(true)
+  const wrong = { bucket: { type: "queue", service: "sqs", queueUrl: "u" }, d: s3, buckte: s3 }
+  expect(check(await preflight(linked, { platform: "kubernetes", bindings: wrong }), "bindings-are-used").issues.map(({ path, message }) => [path, message])).toEqual([
+    [["bindings", "bucket"], '"bucket" is a storage, and its binding says queue (sqs)'],
+    [["bindings", "buckte"], 'no resource "buckte" is in the stack; did you mean "bucket"?'],
+    [["bindings", "d"], '"d" is a daemon, which takes no binding'],
+  ])
+  expect(check(await preflight(linked, { platform: "local", bindings: { bucket: s3 } }), "bindings-are-used").issues).toMatchObject([{ message: expect.stringContaining("bound by Local itself") }])
+})
+
+test("every problem of the bindings is told at once, and no value is", async () => {
+  const bindings = {
+    a: { type: "storage", service: "s33", bucketName: "x" },
+    b: { type: "kv", service: "redis", connectionURL: "redis://:hush@h", database: "0" },
+    c: { type: "vault", service: "key-vault", vaultName: { secretRef: { name: "S", key: "k" } } },
+  }
+  const error = await preflight(stack, { platform: "kubernetes", bindings }).catch((thrown) => thrown)
+  expect(error).toBeInstanceOf(alien.ValidationError)
+  expect(error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`)).toEqual([
+    'bindings.a.service: expected "s3", "blob" or "gcs", received "s33"; did you mean "s3"?',
+    'bindings.b: unrecognized key "connectionURL"; did you mean "connectionUrl"?',
+    "bindings.b.connectionUrl: required, but not given",
+    "bindings.b.database: expected number, received string",
+    expect.stringMatching(/^bindings\.c\.vaultName\.secretRef\.name: expected the name of a Secret, .* received "S"$/),
+  ])
+  expect(JSON.stringify(error)).not.toContain("hush")
 })
 
 test.each([
