@@ -3,6 +3,7 @@
 use super::failure;
 use super::options::Access;
 use super::proxy;
+use super::transport;
 use crate::error::Report;
 use kube::Client;
 use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
@@ -17,15 +18,23 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PLUGIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A way into a cluster.
-#[derive(Clone)]
 pub struct Entrance {
     pub client: Client,
+    /// What the client was made from, for one whose connections can be upgraded.
+    config: Config,
     /// The namespace of the context or pod.
     pub namespace: String,
     /// The API server's address.
     pub server: String,
     /// What is better said before anything is done.
     pub warnings: Vec<String>,
+}
+
+impl Entrance {
+    /// A client whose connections can be upgraded, as exec wants it.
+    pub async fn upgrading(&self) -> Result<Client, Report> {
+        log_in(self.config.clone(), Client::try_from).await
+    }
 }
 
 /// Finds the cluster and logs in.
@@ -55,19 +64,23 @@ pub async fn enter(access: &Access) -> Result<Entrance, Report> {
         ));
     }
     let (server, namespace) = (config.cluster_url.to_string(), config.default_namespace.clone());
-    // Credential plugins are programs, and kube waits for them where it stands.
-    let login = tokio::task::spawn_blocking(move || Client::try_from(config));
-    let client = match tokio::time::timeout(PLUGIN_TIMEOUT, login).await {
-        Ok(Ok(client)) => client.map_err(|error| failure::login(&error))?,
-        Ok(Err(panic)) => return Err(Report::new("INTERNAL_ERROR", format!("logging in failed: {panic}"))),
+    let client = log_in(config.clone(), transport::client).await?;
+    Ok(Entrance { client, config, namespace, server: server.trim_end_matches('/').to_owned(), warnings })
+}
+
+/// Makes a client. Credential plugins are programs, and kube waits for them where it stands.
+async fn log_in(config: Config, make: fn(Config) -> Result<Client, kube::Error>) -> Result<Client, Report> {
+    let login = tokio::task::spawn_blocking(move || make(config));
+    match tokio::time::timeout(PLUGIN_TIMEOUT, login).await {
+        Ok(Ok(client)) => client.map_err(|error| failure::login(&error)),
+        Ok(Err(panic)) => Err(Report::new("INTERNAL_ERROR", format!("logging in failed: {panic}"))),
         Err(_) => {
             let message = format!("the kubeconfig's credential plugin has not answered within {PLUGIN_TIMEOUT:?}");
-            return Err(Report::new("CREDENTIAL_PLUGIN_FAILED", message)
+            Err(Report::new("CREDENTIAL_PLUGIN_FAILED", message)
                 .status(401)
-                .hint("run the plugin by hand: it may wait for an input or a browser"));
+                .hint("run the plugin by hand: it may wait for an input or a browser"))
         }
-    };
-    Ok(Entrance { client, namespace, server: server.trim_end_matches('/').to_owned(), warnings })
+    }
 }
 
 /// The kubeconfig files as one, the first one to say something winning; `None` where there is none.

@@ -37,6 +37,8 @@ pub struct Cluster {
     pub namespace: String,
     events: Events,
     slots: Semaphore,
+    /// One permit, for the first request: it goes ahead, and opens the connection that all others share.
+    opening: Semaphore,
     answered: AtomicBool,
     waiting: AtomicBool,
 }
@@ -54,7 +56,8 @@ impl Cluster {
     pub fn new(entrance: Entrance, namespace: Option<String>, events: Events) -> Self {
         let namespace = namespace.unwrap_or_else(|| entrance.namespace.clone());
         let (answered, waiting) = (AtomicBool::new(false), AtomicBool::new(false));
-        Cluster { entrance, namespace, events, slots: Semaphore::new(AT_ONCE), answered, waiting }
+        let (slots, opening) = (Semaphore::new(AT_ONCE), Semaphore::new(1));
+        Cluster { entrance, namespace, events, slots, opening, answered, waiting }
     }
 
     /// Every object of a kind that a label selector chooses.
@@ -241,9 +244,14 @@ impl Cluster {
             bytes = serde_json::to_vec(body).map_err(Error::SerdeError)?;
         }
         let request = request.body(bytes).map_err(Error::HttpError)?;
-        // The semaphore is never closed.
+        // Closed, once the first request is through.
+        let first = self.opening.acquire().await;
+        // Never closed.
         let _slot = self.slots.acquire().await;
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.entrance.client.request(request)).await;
+        if first.is_ok() {
+            self.opening.close();
+        }
         answer.unwrap_or_else(|_| Err(Error::Service(format!("no answer within {ANSWER_TIMEOUT:?}").into())))
     }
 }

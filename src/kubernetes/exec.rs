@@ -34,7 +34,7 @@ pub async fn exec(cluster: &Cluster, deployment: &str, id: &str, options: Option
         .stdout(true)
         .stderr(!options.tty)
         .tty(options.tty);
-    let pods: Api<Pod> = Api::namespaced(cluster.entrance.client.clone(), &cluster.namespace);
+    let pods: Api<Pod> = Api::namespaced(cluster.entrance.upgrading().await?, &cluster.namespace);
     let doing = format!("running {:?} in pod {pod:?}", options.command.first().map_or("", String::as_str));
     let process = pods.exec(&pod, &options.command, &params).await;
     let process = process.map_err(|error| failure::report(&error, &doing, &cluster.entrance.server))?;

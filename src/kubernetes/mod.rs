@@ -1,7 +1,8 @@
 //! `Platform` in a cluster: a single-replica Deployment for each daemon.
 //!
 //! ```text
-//! access     kubeconfig or pod → client        api        requests, repeated while the server is away
+//! access     kubeconfig or pod → client        transport  one connection for all requests
+//! api        requests, repeated on failure     feed       what there is as it changes, watched
 //! manifest   a daemon's objects; pure          drift      what differs, in the model's words
 //! snapshot   what there is                     survey     what there should be, against it
 //! change     making it so, and taking it back  rollout    waiting until it is up, or will not be
@@ -42,6 +43,7 @@ mod rollout;
 mod snapshot;
 mod status;
 mod survey;
+mod transport;
 mod watch;
 mod yaml;
 
