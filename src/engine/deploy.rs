@@ -25,13 +25,15 @@ pub struct Request {
 /// `PREFLIGHT_FAILED` before anything is touched; else what the platform says about each resource that could not be
 /// brought up, the others being up all the same. Several are one `DEPLOY_FAILED` that lists all.
 pub async fn deploy(platform: &dyn Platform, request: &Request, events: &Events) -> Result<DeploymentStatus, Report> {
-    check(platform, request, events).await?;
     // Where the lock is dear, it is taken only once it is known that something has to be changed.
     let mut early = None;
-    if !platform.locks_first() {
-        let compared = compare(platform, request).await?;
+    if platform.locks_first() {
+        check(platform, request, events).await?;
+    } else {
+        let compared = check_and_compare(platform, request, events).await?;
         if compared.1.is_empty() {
-            return change(platform, request, &compared, events).await;
+            change(platform, request, &compared, events).await?;
+            return platform.status(&request.name).await;
         }
         early = Some(compared);
     }
@@ -44,14 +46,19 @@ pub async fn deploy(platform: &dyn Platform, request: &Request, events: &Events)
         change(platform, request, &compared, events).await
     }
     .await;
-    lock.release().await;
-    result
+    // How it has become is looked at while the lock is on its way back.
+    let status = async {
+        match result {
+            Ok(()) => platform.status(&request.name).await,
+            Err(error) => Err(error),
+        }
+    };
+    tokio::join!(status, lock.release()).0
 }
 
 /// What [`deploy`] would do. Changes nothing and waits for nobody.
 pub async fn plan_only(platform: &dyn Platform, request: &Request, events: &Events) -> Result<Plan, Report> {
-    check(platform, request, events).await?;
-    Ok(compare(platform, request).await?.1)
+    Ok(check_and_compare(platform, request, events).await?.1)
 }
 
 /// Runs the plan.
@@ -60,7 +67,7 @@ async fn change(
     request: &Request,
     (survey, plan): &(Survey, Plan),
     events: &Events,
-) -> Result<DeploymentStatus, Report> {
+) -> Result<(), Report> {
     let Request { name, stack, .. } = request;
     events.tell(Event::Plan { plan: plan.clone() });
     if !plan.is_empty() {
@@ -72,7 +79,7 @@ async fn change(
     for (changes, removals) in [(&others, false), (&daemons, false), (&daemons, true), (&others, true)] {
         run(platform, request, &survey.desired, changes, removals, events).await?;
     }
-    platform.status(name).await
+    Ok(())
 }
 
 /// Stops and removes everything of a deployment; with `data` also what its resources stored.
@@ -104,11 +111,40 @@ pub async fn rollback(platform: &dyn Platform, name: &str, id: &str, events: &Ev
 
 /// Preflight, then the place's own facts: all of both, before anything is changed.
 async fn check(platform: &dyn Platform, request: &Request, events: &Events) -> Result<(), Report> {
+    let report = check_stack(platform, request, events)?;
+    conclude(report, platform.facts(&request.stack).await, events)
+}
+
+/// [`check`], and what is there beside it: looking changes nothing, so neither waits for the other.
+async fn check_and_compare(
+    platform: &dyn Platform,
+    request: &Request,
+    events: &Events,
+) -> Result<(Survey, Plan), Report> {
+    let report = check_stack(platform, request, events)?;
+    let Request { name, stack, inputs } = request;
+    let (facts, survey) = tokio::join!(platform.facts(stack), platform.survey(name, stack, inputs));
+    // Why nothing could be seen stands among the facts, in better words.
+    conclude(report, facts, events)?;
+    rehearsed(platform, request, survey?).await
+}
+
+/// What is known of the stack alone.
+fn check_stack(platform: &dyn Platform, request: &Request, events: &Events) -> Result<preflight::Report, Report> {
     let given = preflight::Given { bindings: request.inputs.bindings.clone() };
-    let mut report = preflight::run_with(&request.stack, platform.name(), &given);
-    if report.ok {
-        report.add(platform.facts(&request.stack).await);
+    let report = preflight::run_with(&request.stack, platform.name(), &given);
+    if !report.ok {
+        conclude(report.clone(), Vec::new(), events)?;
     }
+    Ok(report)
+}
+
+/// Tells how the checks went.
+///
+/// # Errors
+/// `PREFLIGHT_FAILED`.
+fn conclude(mut report: preflight::Report, facts: Vec<preflight::Check>, events: &Events) -> Result<(), Report> {
+    report.add(facts);
     events.tell(Event::Preflight { report: report.clone() });
     if report.ok { Ok(()) } else { Err(preflight_failed(report)) }
 }
@@ -135,6 +171,10 @@ pub fn preflight_failed(report: preflight::Report) -> Report {
 /// What there should be against what there is, and whether the place would let it through.
 async fn compare(platform: &dyn Platform, request: &Request) -> Result<(Survey, Plan), Report> {
     let survey = platform.survey(&request.name, &request.stack, &request.inputs).await?;
+    rehearsed(platform, request, survey).await
+}
+
+async fn rehearsed(platform: &dyn Platform, request: &Request, survey: Survey) -> Result<(Survey, Plan), Report> {
     let plan = Plan::new(&survey.desired, &survey.observed);
     if !plan.is_empty() {
         platform.rehearse(&request.name, &plan).await?;

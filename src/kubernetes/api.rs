@@ -163,6 +163,20 @@ impl Cluster {
         Ok(Object { kind, name: name.to_owned(), body })
     }
 
+    /// Changes an object step by step (RFC 6902), if the condition, a step of its own, is met. False where it is not, or
+    /// there is no such object.
+    pub async fn patch_if(&self, kind: Kind, name: &str, condition: &Value, steps: &[Value]) -> Result<bool, Report> {
+        let doing = format!("changing {} {name:?} in namespace {:?}", kind.as_str(), self.namespace);
+        let path = format!("{}/{name}?fieldManager={MANAGER}", kind.path(&self.namespace));
+        let patch: Value = [condition].into_iter().chain(steps).cloned().collect();
+        match self.ask::<Value>(Method::PATCH, &path, Some(("application/json-patch+json", &patch)), &doing).await {
+            Ok(_) => Ok(true),
+            // A failed test is "422 Unprocessable Entity" to the server, like a patch that makes no sense.
+            Err(error) if matches!(error.http_status_code, 404 | 422) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes an object that is not there yet.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use super::api::Cluster;
 use super::diagnosis;
 use super::kind::{Kind, Object};
 use super::labels;
+use super::snapshot::Snapshot;
+use crate::model::names;
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -11,7 +13,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,12 +21,27 @@ use tokio::task::JoinSet;
 /// What there is at this moment.
 #[derive(Default)]
 struct State {
-    deployments: HashMap<String, Arc<Object>>,
-    /// By the id of their daemon, then by name.
-    pods: HashMap<String, HashMap<String, Pod>>,
+    /// By the daemon's id.
+    daemons: HashMap<String, Known>,
+    /// While a kind is being listed (again): the names that were in the list so far. What it does not name is gone.
+    listed: [Option<HashSet<String>>; 2],
     /// Whether each kind has been listed whole.
     synced: [bool; 2],
 }
+
+/// What is known of one daemon.
+#[derive(Default)]
+struct Known {
+    deployment: Option<Arc<Object>>,
+    /// By name.
+    pods: HashMap<String, Pod>,
+    /// Told of every change of this daemon: with hundreds of them, each must not wake for all.
+    tell: watch::Sender<u64>,
+}
+
+/// Where a kind is in `listed` and `synced`.
+const DEPLOYMENTS: usize = 0;
+const PODS: usize = 1;
 
 /// Follows a deployment until it is dropped.
 pub struct Feed {
@@ -35,12 +52,12 @@ pub struct Feed {
 
 /// A change to what is known.
 enum Change<T> {
-    /// A list begins: what it does not name is gone.
-    Reset,
+    /// A list begins.
+    Listing,
     Put(T),
     Gone(T),
     /// The list is whole.
-    Whole,
+    Listed,
 }
 
 impl Feed {
@@ -75,16 +92,35 @@ impl Feed {
         self.changes.clone()
     }
 
+    /// A receiver that is told of every change of one daemon from now on.
+    pub fn changes_of(&self, id: &str) -> watch::Receiver<u64> {
+        lock(&self.state).daemons.entry(id.to_owned()).or_default().tell.subscribe()
+    }
+
     /// Whether everything has been seen once.
     pub fn is_synced(&self) -> bool {
         lock(&self.state).synced == [true; 2]
     }
 
-    /// A daemon's Deployment and pods.
-    pub fn daemon(&self, name: &str, id: &str) -> (Option<Arc<Object>>, Vec<Pod>) {
+    /// All that is followed; `None` until it has been seen whole. Of other kinds there is nothing in it.
+    pub fn snapshot(&self) -> Option<Snapshot> {
         let state = lock(&self.state);
-        let pods = state.pods.get(id).map(|pods| pods.values().cloned().collect());
-        (state.deployments.get(name).cloned(), pods.unwrap_or_default())
+        if state.synced != [true; 2] {
+            return None;
+        }
+        let deployments = state.daemons.values().filter_map(|known| known.deployment.as_deref());
+        let objects = deployments.map(|object| ((object.kind, object.name.clone()), object.clone())).collect();
+        let pods =
+            state.daemons.iter().map(|(id, known)| (id.clone(), known.pods.values().cloned().collect())).collect();
+        Some(Snapshot { objects, pods, record: None })
+    }
+
+    /// A daemon's Deployment and pods.
+    pub fn daemon(&self, id: &str) -> (Option<Arc<Object>>, Vec<Pod>) {
+        match lock(&self.state).daemons.get(id) {
+            Some(known) => (known.deployment.clone(), known.pods.values().cloned().collect()),
+            None => (None, Vec::new()),
+        }
     }
 }
 
@@ -100,9 +136,9 @@ where
     // It goes on for ever: after an error it begins again, each time a little later.
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => tell(Change::Reset),
+            Ok(Event::Init) => tell(Change::Listing),
             Ok(Event::InitApply(object) | Event::Apply(object)) => tell(Change::Put(object)),
-            Ok(Event::InitDone) => tell(Change::Whole),
+            Ok(Event::InitDone) => tell(Change::Listed),
             Ok(Event::Delete(object)) => tell(Change::Gone(object)),
             Err(_) => {}
         }
@@ -112,16 +148,23 @@ where
 impl State {
     fn deployment(&mut self, change: Change<DynamicObject>, deployment: &str) {
         match change {
-            Change::Reset => self.deployments.clear(),
-            Change::Whole => self.synced[0] = true,
-            Change::Gone(object) => drop(self.deployments.remove(&object.metadata.name.unwrap_or_default())),
+            Change::Listing => self.listing(DEPLOYMENTS),
+            Change::Listed => {
+                let gone = self.listed(DEPLOYMENTS);
+                self.change_all(|known| known.deployment.take_if(|object| gone(&object.name)).is_some());
+            }
             Change::Put(mut object) => {
                 object.metadata.managed_fields = None;
                 let name = object.metadata.name.clone().unwrap_or_default();
-                let object = Object { kind: Kind::Deployment, name: name.clone(), body: json!(object) };
-                if labels::is_of(&object, deployment) {
-                    self.deployments.insert(name, Arc::new(object));
+                let object = Object { kind: Kind::Deployment, name, body: json!(object) };
+                if let Some(id) = daemon_of(&object, deployment) {
+                    self.seen(DEPLOYMENTS, &object.name);
+                    self.change(&id, |known| known.deployment = Some(Arc::new(object)));
                 }
+            }
+            Change::Gone(object) => {
+                let name = object.metadata.name.unwrap_or_default();
+                self.change_all(|known| known.deployment.take_if(|object| object.name == name).is_some());
             }
         }
     }
@@ -133,19 +176,70 @@ impl State {
             Some((id.to_owned(), pod.metadata.name.clone()?))
         };
         match change {
-            Change::Reset => self.pods.clear(),
-            Change::Whole => self.synced[1] = true,
-            Change::Gone(pod) => {
-                if let Some((id, name)) = place(&pod) {
-                    self.pods.entry(id).or_default().remove(&name);
-                }
+            Change::Listing => self.listing(PODS),
+            Change::Listed => {
+                let gone = self.listed(PODS);
+                self.change_all(|known| {
+                    let before = known.pods.len();
+                    known.pods.retain(|name, _| !gone(name));
+                    known.pods.len() < before
+                });
             }
             Change::Put(mut pod) => {
                 pod.metadata.managed_fields = None;
                 if let Some((id, name)) = place(&pod) {
-                    self.pods.entry(id).or_default().insert(name, pod);
+                    self.seen(PODS, &name);
+                    self.change(&id, |known| drop(known.pods.insert(name, pod)));
+                }
+            }
+            Change::Gone(pod) => {
+                if let Some((id, name)) = place(&pod) {
+                    self.change(&id, |known| drop(known.pods.remove(&name)));
                 }
             }
         }
     }
+
+    fn listing(&mut self, kind: usize) {
+        self.listed[kind] = Some(HashSet::new());
+    }
+
+    fn seen(&mut self, kind: usize, name: &str) {
+        if let Some(listed) = &mut self.listed[kind] {
+            listed.insert(name.to_owned());
+        }
+    }
+
+    /// Ends a list: tells which names are gone. The first list of a kind wakes everybody.
+    fn listed(&mut self, kind: usize) -> impl Fn(&str) -> bool + use<> {
+        let listed = self.listed[kind].take();
+        if !std::mem::replace(&mut self.synced[kind], true) {
+            self.daemons.values().for_each(Known::tell);
+        }
+        move |name: &str| listed.as_ref().is_some_and(|listed| !listed.contains(name))
+    }
+
+    fn change(&mut self, id: &str, change: impl FnOnce(&mut Known)) {
+        let known = self.daemons.entry(id.to_owned()).or_default();
+        change(known);
+        known.tell();
+    }
+
+    /// Tells those that `change` says it has changed.
+    fn change_all(&mut self, change: impl Fn(&mut Known) -> bool) {
+        self.daemons.values_mut().filter_map(|known| change(known).then_some(known)).for_each(|known| known.tell());
+    }
+}
+
+impl Known {
+    fn tell(&self) {
+        self.tell.send_modify(|count| *count += 1);
+    }
+}
+
+/// The id of the daemon that a Deployment is of.
+fn daemon_of(object: &Object, deployment: &str) -> Option<String> {
+    let id = object.annotation(labels::RESOURCE).filter(|_| labels::is_of(object, deployment))?;
+    // Another one that says the same would be a copy that somebody made of ours.
+    (names::kubernetes_name(deployment, id) == object.name).then(|| id.to_owned())
 }

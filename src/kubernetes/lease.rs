@@ -88,17 +88,34 @@ impl Drop for Guard {
     }
 }
 
-/// Takes the Lease, waiting for whoever has it. `seen` is its resource version when the deployment was last looked at,
-/// `None` where there was no Lease. `done` ends when the Lease has been given back.
+/// What was known when the deployment was last looked at.
+pub struct Seen {
+    /// Its Lease, where there was one.
+    pub lease: Option<Object>,
+    /// What is to be written down on it (`record::patch`), where nothing has changed since.
+    pub record: Option<Value>,
+}
+
+/// Takes the Lease, waiting for whoever has it. `done` ends when the Lease has been given back.
 pub async fn take(
     cluster: &Arc<Cluster>,
     deployment: &str,
-    seen: Option<Option<String>>,
+    seen: Option<Seen>,
     events: &Events,
     done: oneshot::Sender<()>,
 ) -> Result<Guard, Report> {
     let name = record::lease_name(deployment);
     let identity = identity()?;
+    // Nearly always it is as it was seen: then one request takes it.
+    if let Some(Seen { lease, record }) = seen
+        && lease.as_ref().is_none_or(|lease| holder(lease).is_none())
+    {
+        match write(cluster, deployment, lease.as_ref(), record, &identity).await {
+            Ok(()) => return Ok(hold(cluster, name, identity, true, done)),
+            Err(error) if matches!(error.http_status_code, 409 | 404) => {}
+            Err(error) => return Err(error),
+        }
+    }
     let mut watched: Option<(String, Instant)> = None;
     let mut told = false;
     loop {
@@ -127,12 +144,8 @@ pub async fn take(
                 }
             }
         }
-        let before = lease.as_ref().and_then(Object::resource_version).map(str::to_owned);
-        match write(cluster, deployment, lease.as_ref(), &identity).await {
-            Ok(()) => {
-                let seamless = !told && seen == Some(before);
-                return Ok(hold(cluster, name, identity, seamless, done));
-            }
+        match write(cluster, deployment, lease.as_ref(), None, &identity).await {
+            Ok(()) => return Ok(hold(cluster, name, identity, false, done)),
             // Somebody was quicker.
             Err(error) if matches!(error.http_status_code, 409 | 404) => {}
             Err(error) => return Err(error),
@@ -140,8 +153,14 @@ pub async fn take(
     }
 }
 
-/// Writes ourselves down, provided that the Lease is still as it was seen.
-async fn write(cluster: &Cluster, deployment: &str, lease: Option<&Object>, identity: &str) -> Result<(), Report> {
+/// Writes ourselves down, and the record where there is one, provided that the Lease is still as it was seen.
+async fn write(
+    cluster: &Cluster,
+    deployment: &str,
+    lease: Option<&Object>,
+    record: Option<Value>,
+    identity: &str,
+) -> Result<(), Report> {
     let now = micro_time();
     let transitions = lease.map_or(0, |lease| lease.body["spec"]["leaseTransitions"].as_u64().unwrap_or_default() + 1);
     let spec = json!({
@@ -152,10 +171,11 @@ async fn write(cluster: &Cluster, deployment: &str, lease: Option<&Object>, iden
         "leaseTransitions": transitions,
     });
     match lease {
-        None => drop(cluster.create(&record::lease(deployment, spec), false).await?),
+        None => drop(cluster.create(&record::lease(deployment, spec, record), false).await?),
         Some(lease) => {
-            let version = lease.resource_version();
-            let patch = json!({ "metadata": { "resourceVersion": version }, "spec": spec });
+            let mut patch = record.unwrap_or_else(|| json!({ "metadata": {} }));
+            patch["metadata"]["resourceVersion"] = json!(lease.resource_version());
+            patch["spec"] = spec;
             cluster.merge(Kind::Lease, &lease.name, &patch, super::api::MANAGER).await?;
         }
     }
@@ -171,12 +191,13 @@ fn hold(cluster: &Arc<Cluster>, name: String, identity: String, seamless: bool, 
 async fn renew(cluster: Arc<Cluster>, name: String, identity: String, held: Arc<AtomicBool>) {
     loop {
         tokio::time::sleep(RENEWAL).await;
-        let patch = json!({ "spec": { "renewTime": micro_time() } });
-        match cluster.merge(Kind::Lease, &name, &patch, super::api::MANAGER).await {
-            Ok(lease) if holder(&lease) != Some(identity.as_str()) => break,
-            // Whoever removed it meant to.
-            Err(error) if error.http_status_code == 404 => break,
-            _ => {}
+        let renewed = [json!({ "op": "replace", "path": "/spec/renewTime", "value": micro_time() })];
+        match cluster.patch_if(Kind::Lease, &name, &is_ours(&identity), &renewed).await {
+            Ok(true) => {}
+            // Somebody has it, or has removed it and meant to.
+            Ok(false) => break,
+            // The server is away: whoever it lets take the Lease meanwhile is seen the next time.
+            Err(_) => {}
         }
     }
     held.store(false, Ordering::Relaxed);
@@ -184,13 +205,17 @@ async fn renew(cluster: Arc<Cluster>, name: String, identity: String, held: Arc<
 
 /// Lets others go on. Where that fails they wait until the Lease has run out.
 async fn give_back(cluster: &Cluster, name: &str, identity: &str) {
-    let Ok(Some(lease)) = cluster.get(Kind::Lease, name).await else { return };
-    if holder(&lease) == Some(identity) {
-        let version = lease.resource_version();
-        let spec = json!({ "holderIdentity": null, "leaseDurationSeconds": 1, "renewTime": micro_time() });
-        let patch = json!({ "metadata": { "resourceVersion": version }, "spec": spec });
-        let _ = cluster.merge(Kind::Lease, name, &patch, super::api::MANAGER).await;
-    }
+    let free = [
+        json!({ "op": "remove", "path": "/spec/holderIdentity" }),
+        json!({ "op": "replace", "path": "/spec/leaseDurationSeconds", "value": 1 }),
+        json!({ "op": "replace", "path": "/spec/renewTime", "value": micro_time() }),
+    ];
+    let _ = cluster.patch_if(Kind::Lease, name, &is_ours(identity), &free).await;
+}
+
+/// The condition under which a Lease may be changed.
+fn is_ours(identity: &str) -> Value {
+    json!({ "op": "test", "path": "/spec/holderIdentity", "value": identity })
 }
 
 /// Who holds a Lease; nobody where it was given back.

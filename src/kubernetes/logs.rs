@@ -12,7 +12,6 @@ use super::manifest::CONTAINER;
 use super::snapshot;
 use crate::engine::logs::{BATCH, Line, LogReader, Options};
 use crate::error::Report;
-use crate::model::names;
 use crate::sys::time;
 use async_trait::async_trait;
 use futures_util::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
@@ -43,9 +42,8 @@ impl Reader {
     /// Begins to read the log of a daemon; with `follow`, goes on until the daemon is gone.
     pub fn open(cluster: Arc<Cluster>, deployment: &str, id: &str, options: Options) -> Reader {
         let (tell, lines) = mpsc::channel(BATCH);
-        let name = names::kubernetes_name(deployment, id);
         let (deployment, id) = (deployment.to_owned(), id.to_owned());
-        let mut source = Source { cluster, name, id, options, tell, last: Last::default() };
+        let mut source = Source { cluster, id, options, tell, last: Last::default() };
         let mut task = JoinSet::new();
         task.spawn(async move {
             let done = if source.options.follow {
@@ -92,8 +90,7 @@ struct Last {
 
 struct Source {
     cluster: Arc<Cluster>,
-    /// The daemon's Deployment and id.
-    name: String,
+    /// The daemon's.
     id: String,
     options: Options,
     tell: mpsc::Sender<Result<Line, Report>>,
@@ -146,7 +143,7 @@ impl Source {
             before = Some((pod, run.clone()));
             self.pour(stream, &mut None).await?;
             // It has ended with the run, or it was cut: then it is opened again where it was.
-            let (_, pods) = feed.daemon(&self.name, &self.id);
+            let (_, pods) = feed.daemon(&self.id);
             let mut containers = pods.iter().filter_map(diagnosis::container);
             let goes_on =
                 containers.any(|container| container.container_id.as_ref() == Some(&run) && is_running(container));
@@ -161,10 +158,10 @@ impl Source {
 
     /// The pod and container id of the oldest run that was not read to its end. `None` once the daemon is gone.
     async fn next_run(&self, feed: &Feed, finished: &HashSet<String>) -> Option<(String, String)> {
-        let mut changes = feed.changes();
+        let mut changes = feed.changes_of(&self.id);
         loop {
             changes.mark_unchanged();
-            let (deployment, mut pods) = feed.daemon(&self.name, &self.id);
+            let (deployment, mut pods) = feed.daemon(&self.id);
             if feed.is_synced() && deployment.is_none() && pods.is_empty() {
                 return None;
             }

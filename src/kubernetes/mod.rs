@@ -65,7 +65,8 @@ use async_trait::async_trait;
 use change::{Change, Forced};
 use feed::Feed;
 use labels::Owner;
-use lease::Held;
+use lease::{Held, Seen};
+use record::Record;
 use snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -92,12 +93,22 @@ struct Session {
     snapshot: Option<Arc<Snapshot>>,
     wanted: Arc<BTreeMap<String, Wanted>>,
     forced: Arc<Forced>,
-    entries: Vec<record::Entry>,
+    /// The stack of the plan, and what is written down about it.
+    stack: Option<(String, Vec<record::Entry>)>,
+    /// Whether that was written down when the Lease was taken.
+    recorded: bool,
     held: Held,
     /// Whether anything was changed since the snapshot.
     changed: bool,
     /// Ends once the Lease has been given back.
     released: Option<oneshot::Receiver<()>>,
+}
+
+impl Session {
+    /// The change that writes down what the planned deployment is of.
+    fn record(&self, deployment: &str) -> Option<serde_json::Value> {
+        self.stack.as_ref().map(|(stack, entries)| record::patch(deployment, stack, entries))
+    }
 }
 
 impl Kubernetes {
@@ -182,13 +193,16 @@ impl Platform for Kubernetes {
         if self.options.create_namespace {
             facts::make_namespace(cluster).await?;
         }
-        let seen = self.session().snapshot.as_ref().map(|snapshot| {
-            snapshot.record.as_ref().and_then(|record| record.lease.resource_version()).map(str::to_owned)
-        });
+        let seen = {
+            let session = self.session();
+            let lease = session.snapshot.as_ref().map(|snapshot| snapshot.record.as_ref().map(|r| r.lease.clone()));
+            lease.map(|lease| Seen { lease, record: session.record(deployment) })
+        };
         let (done, released) = oneshot::channel();
         let guard = lease::take(cluster, deployment, seen, events, done).await?;
         let mut session = self.session();
         session.held = guard.held();
+        session.recorded = guard.is_seamless();
         session.released = Some(released);
         Ok(Box::new(guard))
     }
@@ -205,7 +219,7 @@ impl Platform for Kubernetes {
         let (survey, wanted) = survey::survey(cluster, &self.options, deployment, stack, inputs, &snapshot).await?;
         let mut session = self.session();
         session.wanted = Arc::new(wanted);
-        session.entries = survey::entries(stack, inputs);
+        session.stack = Some((stack.id.clone(), survey::entries(stack, inputs)));
         session.changed = false;
         Ok(survey)
     }
@@ -222,14 +236,16 @@ impl Platform for Kubernetes {
         Ok(())
     }
 
-    async fn begin(&self, deployment: &str, stack: &Stack) -> Result<(), Report> {
+    async fn begin(&self, deployment: &str, _stack: &Stack) -> Result<(), Report> {
         let patch = {
             let mut session = self.session();
             session.changed = true;
-            record::patch(deployment, &stack.id, &session.entries)
+            session.record(deployment).filter(|_| !session.recorded)
         };
-        let name = record::lease_name(deployment);
-        self.cluster().await?.merge(kind::Kind::Lease, &name, &patch, api::MANAGER).await?;
+        if let Some(patch) = patch {
+            let name = record::lease_name(deployment);
+            self.cluster().await?.merge(kind::Kind::Lease, &name, &patch, api::MANAGER).await?;
+        }
         Ok(())
     }
 
@@ -293,7 +309,7 @@ impl Platform for Kubernetes {
         let cluster = self.cluster().await?;
         let snapshot = self.snapshot(deployment).await?;
         self.session().changed = true;
-        removal::remove(cluster, self.feed(deployment).await?, deployment, id, &snapshot, events).await
+        removal::remove(cluster, self.feed(deployment).await?, id, &snapshot, events).await
     }
 
     async fn end(&self, deployment: &str, _data: bool) -> Result<(), Report> {
@@ -307,13 +323,20 @@ impl Platform for Kubernetes {
 
     async fn status(&self, deployment: &str) -> Result<DeploymentStatus, Report> {
         let cluster = self.cluster().await?;
-        let unchanged = {
+        let (known, changed, stack) = {
             let session = self.session();
-            session.snapshot.clone().filter(|_| !session.changed)
+            (session.snapshot.clone(), session.changed, session.stack.clone())
         };
-        match unchanged {
+        match (known, self.feed.get().and_then(Feed::snapshot), stack) {
             // Nothing was done, so it is as it was seen; warnings about what is up are history.
-            Some(snapshot) if survey::is_there(&snapshot) => Ok(status::status(deployment, &snapshot, &[])),
+            (Some(snapshot), ..) if !changed && survey::is_there(&snapshot) => {
+                Ok(status::status(deployment, &snapshot, &[]))
+            }
+            // What has become of it was watched.
+            (_, Some(mut snapshot), Some((stack, entries))) if changed => {
+                snapshot.record = Some(Record::written(deployment, stack, entries));
+                status::read(cluster, deployment, &snapshot).await
+            }
             _ => status::read(cluster, deployment, &*self.look(deployment).await?).await,
         }
     }

@@ -39,6 +39,11 @@ impl Record {
         Record { stack, entries: entries.unwrap_or_default(), lease }
     }
 
+    /// What was just written down.
+    pub fn written(deployment: &str, stack: String, entries: Vec<Entry>) -> Record {
+        Record { lease: lease(deployment, Value::Null, None), stack, entries }
+    }
+
     /// Where a resource stands in the stack; what is not written down comes last.
     pub fn position(&self, id: &str) -> usize {
         self.entries.iter().position(|entry| entry.id == id).unwrap_or(usize::MAX)
@@ -50,17 +55,19 @@ pub fn lease_name(deployment: &str) -> String {
     names::kubernetes_name("alien", deployment)
 }
 
-/// A Lease that is yet to be made.
-pub fn lease(deployment: &str, spec: Value) -> Object {
+/// A Lease that is yet to be made, with what `patch` gave where that is known.
+pub fn lease(deployment: &str, spec: Value, patch: Option<Value>) -> Object {
     let name = lease_name(deployment);
+    let mut metadata = match patch {
+        Some(mut patch) => patch["metadata"].take(),
+        None => json!({ "labels": labels::of_record(deployment, None), "annotations": {} }),
+    };
+    metadata["name"] = json!(name);
+    metadata["annotations"][labels::DEPLOYMENT] = json!(deployment);
     let body = json!({
         "apiVersion": Kind::Lease.api_version(),
         "kind": Kind::Lease.as_str(),
-        "metadata": {
-            "name": name,
-            "labels": labels::of_record(deployment, None),
-            "annotations": { labels::DEPLOYMENT: deployment },
-        },
+        "metadata": metadata,
         "spec": spec,
     });
     Object { kind: Kind::Lease, name, body }

@@ -8,7 +8,6 @@ use super::snapshot::Snapshot;
 use crate::engine::event::Events;
 use crate::engine::plan::Action;
 use crate::error::Report;
-use crate::model::names;
 use futures_util::future::try_join_all;
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub async fn remove(
     cluster: &Cluster,
     feed: &Feed,
-    deployment: &str,
     id: &str,
     snapshot: &Snapshot,
     events: &Events,
@@ -30,11 +28,10 @@ pub async fn remove(
     // What its pod uses stays until the pod has gone. Foreground: the Deployment stays until then, so that a removal
     // that was cut short is seen, and gone on with.
     try_join_all(deployments.iter().map(|object| cluster.delete(object.kind, &object.name, true))).await?;
-    let name = names::kubernetes_name(deployment, id);
-    let mut changes = feed.changes();
+    let mut changes = feed.changes_of(id);
     loop {
         changes.mark_unchanged();
-        let (live, pods) = feed.daemon(&name, id);
+        let (live, pods) = feed.daemon(id);
         if feed.is_synced() && live.is_none() && pods.is_empty() {
             break;
         }

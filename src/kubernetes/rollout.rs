@@ -43,13 +43,13 @@ impl Rollout<'_> {
     /// # Errors
     /// What blocks it, once that will not pass by itself.
     pub async fn wait(&self) -> Result<(), Blocked> {
-        let mut changes = self.feed.changes();
+        let mut changes = self.feed.changes_of(self.id);
         let mut told: Option<String> = None;
         let mut since: Option<(String, Instant)> = None;
         let mut quiet = Instant::now();
         loop {
             changes.mark_unchanged();
-            let (live, pods) = self.feed.daemon(&self.applied.name, self.id);
+            let (live, pods) = self.feed.daemon(self.id);
             let live = live.filter(|live| self.feed.is_synced() && live.generation() >= self.applied.generation());
             let mut wake = SILENCE;
             if let Some(live) = live.as_deref() {
