@@ -70,9 +70,10 @@ pub async fn enter(access: &Access) -> Result<Entrance, Report> {
 
 /// Makes a client. Credential plugins are programs, and kube waits for them where it stands.
 async fn log_in(config: Config, make: fn(Config) -> Result<Client, kube::Error>) -> Result<Client, Report> {
+    let plugin = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
     let login = tokio::task::spawn_blocking(move || make(config));
     match tokio::time::timeout(PLUGIN_TIMEOUT, login).await {
-        Ok(Ok(client)) => client.map_err(|error| failure::login(&error)),
+        Ok(Ok(client)) => client.map_err(|error| failure::login(&error, plugin.as_deref())),
         Ok(Err(panic)) => Err(Report::new("INTERNAL_ERROR", format!("logging in failed: {panic}"))),
         Err(_) => {
             let message = format!("the kubeconfig's credential plugin has not answered within {PLUGIN_TIMEOUT:?}");
@@ -173,8 +174,8 @@ fn inside(access: &Access) -> Result<Config, Report> {
     let mut config = Config::new(uri);
     config.default_namespace = read("namespace")?.trim().to_owned();
     config.root_cert_file = Some(file("ca.crt"));
-    config.auth_info = AuthInfo { token_file: Some(file("token").display().to_string()), ..AuthInfo::default() };
     // Only the file counts. Without a list kube asks for the system's certificates, and many images have none.
     config.root_cert = Some(Vec::new());
+    config.auth_info = AuthInfo { token_file: Some(file("token").display().to_string()), ..AuthInfo::default() };
     Ok(config)
 }

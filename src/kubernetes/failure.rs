@@ -2,6 +2,7 @@
 
 use crate::error::Report;
 use kube::Error;
+use kube::client::AuthError;
 use kube::core::Status;
 use serde_json::json;
 use std::error::Error as _;
@@ -10,7 +11,7 @@ use std::error::Error as _;
 pub fn report(error: &Error, doing: &str, server: &str) -> Report {
     match error {
         Error::Api(status) => api(status, doing, server),
-        Error::Auth(_) => login(error),
+        error if auth(error).is_some() => login(error, None),
         other => {
             let message = format!("{doing}: {server} cannot be reached: {}", chain(other));
             Report::new("CLUSTER_UNREACHABLE", message).retryable().status(503).hint(
@@ -61,18 +62,30 @@ fn quota(said: &str) -> bool {
     said.contains("exceeded quota") || said.contains("failed quota")
 }
 
-/// The credentials could not even be had.
-pub fn login(error: &Error) -> Report {
-    // A plugin's output is not shown: it is where it prints tokens.
-    let why = match error {
-        Error::Auth(kube::client::AuthError::AuthExecRun { cmd, out }) => {
+/// What is wrong with the credentials, also where that shows in a request that had to renew them.
+fn auth(error: &Error) -> Option<&AuthError> {
+    match error {
+        Error::Auth(error) => Some(error),
+        Error::Service(error) => error.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// The credentials could not even be had. `plugin` is the program that the kubeconfig has them from.
+pub fn login(error: &Error, plugin: Option<&str>) -> Report {
+    let plugin = plugin.map_or_else(String::new, |plugin| format!(" {plugin}"));
+    let plugin = format!("the kubeconfig's credential plugin{plugin}");
+    // Neither what a plugin prints is shown, which is where tokens are, nor the environment that it is started with.
+    let why = match auth(error) {
+        Some(AuthError::AuthExecRun { out, .. }) => {
             let said = String::from_utf8_lossy(&out.stderr);
-            format!("the kubeconfig's credential plugin failed with {}: {cmd}: {}", out.status, said.trim())
+            format!("{plugin} failed with {}: {}", out.status, said.trim())
         }
-        Error::Auth(kube::client::AuthError::AuthExecStart(why)) => {
-            format!("the kubeconfig's credential plugin cannot be started: {why}")
+        Some(AuthError::AuthExecStart(why)) => format!("{plugin} cannot be started: {why}"),
+        Some(AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed) => {
+            format!("{plugin} printed no ExecCredential")
         }
-        other => format!("the kubeconfig's credentials cannot be used: {}", chain(other)),
+        _ => format!("the kubeconfig's credentials cannot be used: {}", chain(error)),
     };
     Report::new("CREDENTIALS_UNUSABLE", why)
         .status(401)
@@ -97,7 +110,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 pub fn is_passing(error: &Error) -> bool {
     match error {
         Error::Api(status) => matches!(status.code, 429 | 500..=599),
-        Error::HyperError(_) | Error::Service(_) => !is_certificate(error),
+        Error::HyperError(_) | Error::Service(_) => auth(error).is_none() && !is_certificate(error),
         _ => false,
     }
 }
