@@ -39,7 +39,7 @@ fn api(status: &Status, doing: &str, server: &str) -> Report {
             .hint("the namespace enforces a Pod Security level (label pod-security.kubernetes.io/enforce)"),
         (403, _) if said.contains("User ") && said.contains("cannot ") => report("CLUSTER_FORBIDDEN")
             .hint("`alien render --platform kubernetes --rbac` prints the Role that is needed"),
-        (_, _) if said.contains("admission webhook") => {
+        (_, _) if said.contains("admission webhook") || said.contains("ValidatingAdmissionPolicy") => {
             report("ADMISSION_REFUSED").hint("the cluster has a policy against it; its message says which")
         }
         (403, _) => report("CLUSTER_FORBIDDEN"),

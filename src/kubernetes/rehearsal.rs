@@ -50,6 +50,11 @@ pub async fn rehearse(
         }));
     }
     results.extend(made.into_iter().map(|made| made.map(drop)));
+    // Every one of them fails for want of a namespace, which is one thing to be told.
+    let mut errors = results.iter().filter_map(|result| result.as_ref().err());
+    if let Some(homeless) = errors.find(|error| error.code == "NAMESPACE_NOT_FOUND") {
+        return Err(homeless.clone());
+    }
     engine::all_of("plan", deployment, results)?;
     Ok(forced)
 }
