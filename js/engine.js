@@ -71,7 +71,7 @@ class Deployment {
   async #run(request, options, top) {
     this.#running += 1
     try {
-      return await run(request, this.#with(options), top, (event) => this.#record(event))
+      return await run(request, options, top, (event) => this.#record(event))
     } finally {
       this.#running -= 1
       this.#wakeAll()
@@ -91,16 +91,17 @@ class Deployment {
   static async deploy(stack, options, top) {
     const name = options?.name ?? stack?.id
     const deployment = new Deployment(name, options)
+    // Not with a name that was not given: a stack whose id is wrong is told about its id.
     await deployment.#run({ operation: "deploy", stack: snapshot(stack) }, options, top)
     return deployment
   }
 
   async status(options) {
-    return this.#run({ operation: "status" }, options, this.status)
+    return this.#run({ operation: "status" }, this.#with(options), this.status)
   }
 
   async restart(id, options) {
-    await this.#run({ operation: "restart", id: snapshot(id) }, options, this.restart)
+    await this.#run({ operation: "restart", id: snapshot(id) }, this.#with(options), this.restart)
   }
 
   async exec(id, command, options) {
@@ -108,12 +109,12 @@ class Deployment {
   }
 
   async rollback(id, options) {
-    await this.#run({ operation: "rollback", id: snapshot(id) }, options, this.rollback)
+    await this.#run({ operation: "rollback", id: snapshot(id) }, this.#with(options), this.rollback)
   }
 
   async destroy(options) {
     const { data, ...rest } = options ?? {}
-    await this.#run({ operation: "destroy", data: data === true }, rest, this.destroy)
+    await this.#run({ operation: "destroy", data: data === true }, this.#with(rest), this.destroy)
   }
 
   /** Everything that was told so far, and what is told until no call of this object is under way. */

@@ -48,7 +48,9 @@ async function preflight({ options, signal }) {
 async function plan({ options, signal }) {
   const given = inputs(options)
   const stack = await stackFile.load(options.file)
-  const result = await planStack(stack, { ...engineOptions(options, signal), ...given })
+  const progress = show.progress()
+  const call = { ...engineOptions(options, signal), ...given, onEvent: (event) => progress.take(event) }
+  const result = await planStack(stack, call).finally(() => progress.end())
   if (options.json) console.log(JSON.stringify(result))
   else show.plan(result, process.stdout)
   return 0
