@@ -10,6 +10,7 @@
 mod deploy;
 pub mod event;
 pub mod exec;
+pub mod failure;
 pub mod logs;
 pub mod plan;
 pub mod platform;

@@ -129,7 +129,9 @@ impl Change<'_> {
             Err(error) => format!("The version before could not be brought back: {}", error.message),
         };
         let message = format!("the new version of daemon {id:?} did not come up: {why}. {outcome}{tail}");
-        let mut report = Report { message, ..cause };
+        // Nothing is left crash-looping.
+        let hint = cause.hint.clone().filter(|_| reason != "CrashLoopBackOff");
+        let mut report = Report { message, hint, ..cause };
         report.code = "UPDATE_ROLLED_BACK".to_owned();
         report
     }

@@ -191,7 +191,7 @@ pub fn exit(terminated: &ContainerStateTerminated) -> ExitStatus {
 pub fn in_words(exit: &ExitStatus) -> String {
     match (&exit.signal, exit.code, exit.oom) {
         (_, _, true) => "OOMKilled: it took more memory than its limit".to_owned(),
-        (Some(signal), ..) => format!("signal {signal}"),
+        (Some(signal), ..) => signal.clone(),
         (None, Some(code), _) => format!("exit code {code}"),
         (None, None, _) => "an unknown cause".to_owned(),
     }

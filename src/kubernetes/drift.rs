@@ -3,7 +3,7 @@
 use super::environment::unescape;
 use super::kind::{Kind, Object};
 use super::labels;
-use super::manifest::CONTAINER;
+use super::manifest::{CONTAINER, GRACE_SECONDS};
 use super::ownership::applied;
 use crate::engine::plan::{Field, Fields, sounds_secret};
 use serde_json::Value;
@@ -28,11 +28,12 @@ pub fn differences(desired: &Object, live: &Object) -> (Fields, Fields) {
         let is = at(&live.body, path);
         if wanted.get(path).copied() != is && !path.iter().any(|key| NOT_COMPARED.contains(&key.as_str())) {
             let name = name(desired.kind, path);
-            if let Some(value) = wanted.get(path) {
+            let declared = |value: &&Value| !is_default(&name, value);
+            if let Some(value) = wanted.get(path).copied().filter(declared) {
                 to.insert(name.clone(), field(path, value));
             }
-            if let Some(value) = is {
-                from.insert(name, field(path, value));
+            if let Some(value) = is.filter(declared) {
+                from.insert(name.clone(), field(path, value));
             }
         }
     };
@@ -64,7 +65,7 @@ pub fn existence(object: &Object) -> Fields {
 pub fn summary(desired: &Object) -> Fields {
     let leaves = leaves(&desired.body);
     let known = leaves.iter().filter_map(|(path, value)| Some((model_name(desired.kind, path)?, field(path, value))));
-    known.collect()
+    known.filter(|(name, field)| !is_default(name, &field.value)).collect()
 }
 
 /// The leaves of an object. Items of lists go by their names where they have some; other lists are one value.
@@ -144,6 +145,11 @@ fn model_name(kind: Kind, path: &Path) -> Option<String> {
         _ => return None,
     };
     Some(name.to_owned())
+}
+
+/// Whether a value is the one that a daemon has without saying anything: a plan calls that none, as on Local.
+fn is_default(name: &str, value: &Value) -> bool {
+    name == "stopGracePeriodSeconds" && *value == GRACE_SECONDS
 }
 
 fn field(path: &Path, value: &Value) -> Field {

@@ -18,7 +18,7 @@ pub const CONTAINER: &str = "daemon";
 const DEFAULT_CPU: &str = "100m";
 const DEFAULT_MEMORY: &str = "128Mi";
 /// Kubernetes' own default, said so that a change of it by others is seen.
-const GRACE_SECONDS: u32 = 30;
+pub const GRACE_SECONDS: u32 = 30;
 /// A rollout without progress for so long has failed.
 const PROGRESS_DEADLINE_SECONDS: u32 = 600;
 /// A program that ends at once never counts as available; as long as `settleMs` on Local.
@@ -160,6 +160,13 @@ fn deployment(parts: &Parts<'_>, name: String, token: bool) -> Result<Object, Re
 /// Tells one pod template from another.
 fn version(pod: &Value) -> String {
     Sha256::digest(pod.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The image of a Deployment that is there.
+pub fn live_image(live: &Object) -> Option<String> {
+    let containers = live.body["spec"]["template"]["spec"]["containers"].as_array()?;
+    let ours = containers.iter().find(|container| container["name"] == CONTAINER)?;
+    ours["image"].as_str().map(str::to_owned)
 }
 
 /// The image as the cluster is to pull it.

@@ -53,6 +53,7 @@ pub use rights::role as least_role;
 
 use crate::engine::event::Events;
 use crate::engine::exec::{Options as ExecOptions, Session as ExecSession};
+use crate::engine::failure::no_daemon;
 use crate::engine::logs::{LogReader, Options as LogOptions};
 use crate::engine::plan::{Action, Desired, Observed, Plan};
 use crate::engine::platform::{Inputs, Lock, Platform, StatusWatch, Survey};
@@ -158,11 +159,9 @@ impl Kubernetes {
             return Err(status::not_found(cluster, deployment).await);
         }
         if !snapshot.daemons().contains(id) {
-            let message = format!("there is no daemon {id:?} in deployment {deployment:?}");
-            let there: Vec<&str> = snapshot.daemons().into_iter().collect();
-            return Err(Report::new("RESOURCE_NOT_FOUND", message)
-                .status(404)
-                .hint(format!("there is: {}", there.join(", "))));
+            let mut there: Vec<&str> = snapshot.daemons().into_iter().collect();
+            there.sort_by_key(|id| snapshot.record.as_ref().map_or(usize::MAX, |record| record.position(id)));
+            return Err(no_daemon(deployment, id, &there));
         }
         let stack =
             snapshot.of_daemon(id).find_map(|object| object.annotation(labels::STACK)).unwrap_or_default().to_owned();

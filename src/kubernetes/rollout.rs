@@ -4,8 +4,10 @@ use super::api::Cluster;
 use super::diagnosis::{self, Blocked};
 use super::feed::Feed;
 use super::kind::Object;
+use super::manifest;
 use super::notices;
 use crate::engine::event::Events;
+use crate::engine::failure::with_last_lines;
 use crate::engine::plan::Action;
 use crate::error::Report;
 use k8s_openapi::api::core::v1::Pod;
@@ -134,13 +136,10 @@ impl Rollout<'_> {
     pub fn report(&self, blocked: &Blocked) -> Report {
         let Blocked { reason, message, pod, exit, last_lines, .. } = blocked;
         let place = pod.as_ref().map_or_else(String::new, |pod| format!(" (pod {pod:?})"));
-        let mut text = format!("daemon {:?} does not come up: {reason}: {message}{place}", self.id);
-        if !last_lines.is_empty() {
-            let lines: String = last_lines.iter().map(|line| format!("\n    {line}")).collect();
-            text = format!("{text}\n  its last lines:{lines}");
-        }
+        let text = format!("daemon {:?} does not come up: {reason}: {message}{place}", self.id);
         let mut report = Report::new("DAEMON_NOT_UP", text)
             .with("daemon", self.id)
+            .with("image", manifest::live_image(self.applied).unwrap_or_default())
             .with("reason", reason.as_str())
             .with("namespace", self.cluster.namespace.as_str());
         if let Some(pod) = pod {
@@ -149,10 +148,12 @@ impl Rollout<'_> {
         if let Some(exit) = exit {
             report = report.with("lastExit", serde_json::json!(exit));
         }
-        if !last_lines.is_empty() {
-            report = report.with("lastLines", last_lines.clone());
+        // A program that was never started has no lines. Of one that returned 0 the pod's status has none.
+        let is_silent = exit.as_ref().is_some_and(|exit| exit.code != Some(0) && reason != "StartError");
+        if is_silent || !last_lines.is_empty() {
+            report = with_last_lines(report, last_lines.clone());
         }
-        match hint(reason) {
+        match hint(reason, message, self.id) {
             Some(hint) => report.hint(hint),
             None => report,
         }
@@ -160,17 +161,24 @@ impl Rollout<'_> {
 }
 
 /// What to do about it.
-fn hint(reason: &str) -> Option<&'static str> {
-    Some(match reason {
+fn hint(reason: &str, message: &str, id: &str) -> Option<String> {
+    if reason == "CrashLoopBackOff" {
+        return Some(format!("it is left crash-looping; see `alien logs {id} --previous`, mend it and deploy again"));
+    }
+    let hint = match reason {
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" => {
             "look at the image's name; a private registry needs credentials: --docker-config, or kubernetes.registries"
         }
-        "CrashLoopBackOff" => "see `alien logs --previous`, mend it and deploy again",
         "Unschedulable" => "ask for less (cpu, memory), or add a node",
+        "StartError" | "RunContainerError" => "look at its command, and at the image's entry point",
         "CreateContainerConfigError" => "what its environment refers to is missing; deploying again makes it anew",
+        "FailedCreate" if message.contains("serviceaccount ") => {
+            "its ServiceAccount is gone; deploying again makes it anew"
+        }
         "FailedCreate" => "the namespace's quota, limits or policies refuse its pod",
         _ => return None,
-    })
+    };
+    Some(hint.to_owned())
 }
 
 /// Whether the controller has seen the last change.

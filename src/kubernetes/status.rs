@@ -9,6 +9,7 @@ use super::notices::{self, Said};
 use super::rollout;
 use super::snapshot::Snapshot;
 use super::survey;
+use crate::engine::failure;
 use crate::engine::status::{Condition, DeploymentStatus, Notice, ResourceStatus, State};
 use crate::error::Report;
 use crate::model::names;
@@ -54,7 +55,7 @@ fn daemon(deployment: &str, id: &str, snapshot: &Snapshot, warnings: &[(String, 
     let blocked = diagnosis::blocked(live, pods);
     let state = state(live, pod, blocked.as_ref());
     let mut status = ResourceStatus::new(id.to_owned(), "daemon", survey::lifecycle(live), state);
-    status.image = container_image(live);
+    status.image = manifest::live_image(live);
     if let Some(pod) = pod {
         describe_pod(&mut status, pod);
     }
@@ -117,7 +118,7 @@ fn ready(live: &Object, state: State, blocked: Option<&diagnosis::Blocked>) -> C
             Condition::new("Ready", false, &blocked.reason, format!("{}: {}", blocked.reason, blocked.message))
         }
         (State::Running, None) => {
-            let condition = Condition::new("Ready", true, "Up", "it runs");
+            let condition = Condition::new("Ready", true, "Up", "the program is up");
             let since = diagnosis::deployment_condition(live, "Available");
             match since.and_then(|available| available["lastTransitionTime"].as_str()) {
                 Some(since) => condition.since(since),
@@ -131,12 +132,6 @@ fn ready(live: &Object, state: State, blocked: Option<&diagnosis::Blocked>) -> C
         (State::Pending, None) => Condition::new("Ready", false, "Pending", "its pod is being made"),
         _ => Condition::new("Ready", false, "Starting", "its pod has yet to be up"),
     }
-}
-
-fn container_image(live: &Object) -> Option<String> {
-    let containers = live.body["spec"]["template"]["spec"]["containers"].as_array()?;
-    let ours = containers.iter().find(|container| container["name"] == manifest::CONTAINER)?;
-    ours["image"].as_str().map(str::to_owned)
 }
 
 /// Warnings about the Deployment, its ReplicaSets and pods, which begin with its name.
@@ -178,12 +173,9 @@ pub async fn read(cluster: &Cluster, deployment: &str, snapshot: &Snapshot) -> R
 
 /// There is no such deployment; what there is instead.
 pub async fn not_found(cluster: &Cluster, deployment: &str) -> Report {
-    let message = format!("there is no deployment {deployment:?} in namespace {:?}", cluster.namespace);
-    let report = Report::new("DEPLOYMENT_NOT_FOUND", message).status(404).with("deployment", deployment);
-    match list(cluster).await.unwrap_or_default().as_slice() {
-        [] => report.hint("there is none there at all; is it the right namespace and context?"),
-        names => report.hint(format!("there is: {}", names.join(", "))),
-    }
+    let place = format!("namespace {:?}", cluster.namespace);
+    let others = list(cluster).await.unwrap_or_default();
+    failure::no_deployment(deployment, &place, &others, "--namespace and --context say where to look")
 }
 
 /// The names of all deployments in the namespace.

@@ -5,12 +5,15 @@ use super::helper::Helper;
 use super::layout::{Layout, unusable};
 use super::version::Document;
 use crate::engine::event::Events;
+use crate::engine::failure;
 use crate::engine::plan::Action;
+use crate::engine::status::ExitStatus;
 use crate::error::Report;
 use crate::supervisor::log;
 use crate::supervisor::protocol::{CONTROL, LastExit, Op, Phase, Reply, Status};
 use crate::supervisor::spec::{self, CURRENT, NEXT, REMOVED};
 use crate::sys::time;
+use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -112,14 +115,8 @@ impl DaemonDir<'_> {
     /// Stops the daemon and starts it again.
     pub async fn restart(&self, action: Action, events: &Events) -> Result<(), Report> {
         let dir = self.path();
-        let document = self.document().ok_or_else(|| {
-            Report::new(
-                "RESOURCE_NOT_FOUND",
-                format!("there is no daemon {:?} in deployment {:?}", self.id, self.deployment),
-            )
-            .status(404)
-            .hint("`alien status` lists what there is")
-        })?;
+        // It was there a moment ago: somebody is removing it.
+        let document = self.document().ok_or_else(|| failure::no_daemon(self.deployment, self.id, &[]))?;
         let began = time::rfc3339(time::wall());
         events.resource(self.id, action, "restarting", None);
         let mut conversation = match Conversation::begin(&dir, CONTROL, Op::Restart).await {
@@ -190,6 +187,8 @@ impl DaemonDir<'_> {
     /// Follows the daemon until it is up or has failed.
     async fn until_up(&self, conversation: &mut Conversation, document: &Document, began: &str) -> Result<(), Report> {
         let version = &document.run.version;
+        // The former version's last words come after the update has begun.
+        let mut began = began.to_owned();
         loop {
             let status = match conversation.next().await {
                 Ok(Reply::Status(status)) => status,
@@ -202,20 +201,22 @@ impl DaemonDir<'_> {
                 }
             };
             if let Some(back) = status.rolled_back.as_ref().filter(|back| back.version == *version) {
-                let until = back.exit.as_ref().map(|exit| exit.at.clone());
                 let message = format!(
-                    "the new version of daemon {:?} did not stay up: {}. The version before runs again.",
+                    "the new version of daemon {:?} did not come up: {}. The version before runs again.",
                     self.id,
                     back.why()
                 );
-                return Err(self.with_last_lines(Report::new("UPDATE_ROLLED_BACK", message), began, until.as_deref()));
+                return Err(self.ended(Report::new("UPDATE_ROLLED_BACK", message), back.exit.as_ref(), &began));
             }
             if status.version != *version {
                 continue;
             }
+            if let (Phase::Starting, Some(started_at)) = (&status.state, &status.started_at) {
+                began.clone_from(started_at);
+            }
             match status.state {
                 Phase::Running => return Ok(()),
-                Phase::CrashLooping => return Err(self.not_up(&status, began)),
+                Phase::CrashLooping => return Err(self.not_up(&status, &began)),
                 _ => {}
             }
         }
@@ -226,21 +227,20 @@ impl DaemonDir<'_> {
             return failure.into();
         }
         let how = status.last_exit.as_ref().map_or("an unknown cause".to_owned(), LastExit::in_words);
-        let message = format!("daemon {:?} does not stay up: its program ended with {how}", self.id);
+        let message = format!("daemon {:?} does not come up: its program ended with {how}", self.id);
         let report = Report::new("DAEMON_NOT_UP", message)
             .hint(format!("it is left crash-looping; see `alien logs {}`, mend it and deploy again", self.id));
-        self.with_last_lines(report, began, None)
+        self.ended(report, status.last_exit.as_ref(), began)
     }
 
-    fn with_last_lines(&self, mut report: Report, since: &str, until: Option<&str>) -> Report {
-        let lines = log::last_lines(&self.path(), LAST_LINES, since, until);
-        if lines.is_empty() {
-            report.message.push_str("\nIt printed nothing.");
-        } else {
-            report.message.push_str("\nIts last lines:");
-            lines.iter().for_each(|line| report.message.push_str(&format!("\n  {line}")));
-        }
-        report.with("lastLines", lines)
+    /// The error of a program that has ended: how, and what it printed last.
+    fn ended(&self, report: Report, exit: Option<&LastExit>, since: &str) -> Report {
+        let lines = log::last_lines(&self.path(), LAST_LINES, since, exit.map(|exit| exit.at.as_str()));
+        let report = match exit {
+            Some(exit) => report.with("lastExit", json!(ExitStatus::from(exit.clone()))),
+            None => report,
+        };
+        failure::with_last_lines(report, lines)
     }
 }
 

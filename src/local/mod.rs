@@ -93,6 +93,22 @@ impl Local {
         DaemonDir { layout: &self.layout, helper: &machine.helper, deployment, id }
     }
 
+    /// The folder of a daemon that must be there.
+    ///
+    /// # Errors
+    /// `DEPLOYMENT_NOT_FOUND`, `RESOURCE_NOT_FOUND`.
+    fn existing(&self, deployment: &str, id: &str) -> Result<PathBuf, Report> {
+        let not_found = || observe::not_found(&self.layout, deployment);
+        let meta = deployment::meta(&self.layout, deployment).ok_or_else(not_found)?;
+        let folder = |id: &str| self.layout.daemon(deployment, id);
+        let is_there = |id: &&str| folder(id).join(spec::CURRENT).exists();
+        if is_there(&id) {
+            return Ok(folder(id));
+        }
+        let there: Vec<&str> = meta.order.iter().map(String::as_str).filter(is_there).collect();
+        Err(engine::failure::no_daemon(deployment, id, &there))
+    }
+
     /// Fetches and unpacks what is not here yet.
     async fn fetch(&self, machine: &Machine, daemon: &Daemon, digest: &str, events: &Events) -> Result<Image, Report> {
         let declared = declared_image(daemon)?;
@@ -356,15 +372,7 @@ impl Platform for Local {
         id: &str,
         options: engine_logs::Options,
     ) -> Result<Box<dyn LogReader>, Report> {
-        let not_found = || observe::not_found(&self.layout, deployment);
-        let meta = deployment::meta(&self.layout, deployment).ok_or_else(not_found)?;
-        let dir = self.layout.daemon(deployment, id);
-        if !dir.join(spec::CURRENT).exists() {
-            let message = format!("there is no daemon {id:?} in deployment {deployment:?}");
-            return Err(Report::new("RESOURCE_NOT_FOUND", message)
-                .status(404)
-                .hint(format!("there is: {}", meta.order.join(", "))));
-        }
+        let dir = self.existing(deployment, id)?;
         if options.previous {
             let message =
                 "on Local the log of a daemon goes on through its restarts: there is no log of the run before";
@@ -378,7 +386,7 @@ impl Platform for Local {
     }
 
     async fn restart(&self, deployment: &str, id: &str, events: &Events) -> Result<(), Report> {
-        deployment::meta(&self.layout, deployment).ok_or_else(|| observe::not_found(&self.layout, deployment))?;
+        self.existing(deployment, id)?;
         self.daemon_dir(self.machine().await?, deployment, id).restart(Action::Restart, events).await
     }
 }

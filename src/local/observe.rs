@@ -4,6 +4,7 @@ use super::control;
 use super::deployment::{self, Meta};
 use super::layout::Layout;
 use super::version::Document;
+use crate::engine::failure;
 use crate::engine::plan::Observed;
 use crate::engine::status::{Condition, DeploymentStatus, ResourceStatus, State};
 use crate::error::Report;
@@ -83,13 +84,9 @@ pub async fn status(layout: &Layout, name: &str) -> Result<DeploymentStatus, Rep
 
 /// The error of every call about a deployment that does not exist.
 pub fn not_found(layout: &Layout, name: &str) -> Report {
-    let others = deployment::names(layout);
-    let known = if others.is_empty() { "there is none".to_owned() } else { format!("there is: {}", others.join(", ")) };
-    let root = layout.root().display();
-    Report::new("DEPLOYMENT_NOT_FOUND", format!("there is no deployment {name:?} in {root}; {known}"))
-        .status(404)
-        .with("name", name)
-        .hint("deploy it first, or name another with --name; --state-dir (ALIEN_STATE_DIR) says where to look")
+    let root = layout.root().display().to_string();
+    let elsewhere = "--state-dir (ALIEN_STATE_DIR) says where to look";
+    failure::no_deployment(name, &root, &deployment::names(layout), elsewhere)
 }
 
 fn daemon_status(dir: &Path, found: Found) -> ResourceStatus {
@@ -149,7 +146,8 @@ fn conditions(status: &Status) -> Vec<Condition> {
     let ready = Condition::new("Ready", status.state == Phase::Running, reason, message).since(&status.since);
     let mut conditions = vec![ready];
     if let Some(back) = &status.rolled_back {
-        let message = format!("the last update did not stay up ({}); the version before runs", back.why());
+        let message =
+            format!("the last update did not come up, and the version before was brought back: {}", back.why());
         conditions.push(Condition::new("RolledBack", true, "UpdateFailed", message));
     }
     conditions

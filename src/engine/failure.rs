@@ -1,0 +1,34 @@
+//! Errors that every platform has: one code, and the same words.
+
+use crate::error::Report;
+
+/// The error of every call about a deployment that does not exist. `place` is where it was looked for, `elsewhere` how to
+/// look in another place.
+pub fn no_deployment(name: &str, place: &str, others: &[String], elsewhere: &str) -> Report {
+    let known = if others.is_empty() { "there is none".to_owned() } else { format!("there is: {}", others.join(", ")) };
+    Report::new("DEPLOYMENT_NOT_FOUND", format!("there is no deployment {name:?} in {place}; {known}"))
+        .status(404)
+        .with("deployment", name)
+        .hint(format!("deploy it first, or name another with --name; {elsewhere}"))
+}
+
+/// The error of every call about a daemon that the deployment does not have. `there` is what it has, in the order of the
+/// stack.
+pub fn no_daemon(deployment: &str, id: &str, there: &[&str]) -> Report {
+    Report::new("RESOURCE_NOT_FOUND", format!("there is no daemon {id:?} in deployment {deployment:?}"))
+        .status(404)
+        .with("deployment", deployment)
+        .with("daemon", id)
+        .hint(format!("there is: {}", there.join(", ")))
+}
+
+/// The error of a program that has ended, with what it printed last.
+pub fn with_last_lines(mut report: Report, lines: Vec<String>) -> Report {
+    if lines.is_empty() {
+        report.message.push_str("\nIt printed nothing.");
+    } else {
+        report.message.push_str("\nIts last lines:");
+        lines.iter().for_each(|line| report.message.push_str(&format!("\n  {line}")));
+    }
+    report.with("lastLines", lines)
+}
