@@ -3,12 +3,12 @@
 // What goes wrong, in words for a person: code and message, exit code 1, nothing half-done, and the former version of the
 // daemon still running.
 
-const { execFileSync, spawn, spawnSync } = require("node:child_process")
+const { spawnSync } = require("node:child_process")
 const fs = require("node:fs")
-const net = require("node:net")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
-const { allLines, daemon, eventually, failure, has, isRoot, needs, root, stackOf, testBed, tool, where } = require("./lib/bed.js")
+const { allLines, daemon, eventually, failure, isRoot, needs, root, stackOf, testBed, tool, where } = require("./lib/bed.js")
+const { freePort, missing, startRegistry } = require("./lib/registry.js")
 
 const bed = testBed()
 let image
@@ -54,39 +54,17 @@ async function refusedByCli(reference, args, env = {}) {
   return stderr
 }
 
-async function freePort() {
-  const server = net.createServer()
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
-  const { port } = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
-
 const mirror = (url) => ({ registries: { "registry.test": { mirror: url } } })
 
 describe("a registry", () => {
-  const missing = ["docker-registry", "htpasswd", "skopeo"].find((program) => !has(program))
-  needs(missing && `${missing} is not installed (apt-get install docker-registry apache2-utils skopeo)`).describe("that is real", () => {
+  needs(missing()).describe("that is real", () => {
     let url
-    let child
+    let registry
 
     beforeAll(async () => {
-      const port = await freePort()
-      url = `http://127.0.0.1:${port}`
-      const dir = path.join(bed.folder, "registry")
-      fs.mkdirSync(dir)
-      fs.writeFileSync(path.join(dir, "users"), execFileSync("htpasswd", ["-Bbn", "ann", "right"]))
-      fs.writeFileSync(path.join(dir, "config.yml"), JSON.stringify({
-        version: "0.1",
-        storage: { filesystem: { rootdirectory: path.join(dir, "data") } },
-        http: { addr: `127.0.0.1:${port}` },
-        auth: { htpasswd: { realm: "test", path: path.join(dir, "users") } },
-        log: { level: "error" },
-      }))
-      child = spawn("docker-registry", ["serve", path.join(dir, "config.yml")], { stdio: "ignore" })
-      bed.later(() => new Promise((resolve) => (child.on("exit", resolve), child.kill())))
-      await eventually(() => fetch(`${url}/v2/`).then(({ status }) => status, () => 0), (status) => status === 401)
-      execFileSync("skopeo", ["copy", "--dest-tls-verify=false", "--dest-creds=ann:right", image, `docker://127.0.0.1:${port}/team/app:1`], { stdio: "pipe" })
+      registry = await startRegistry(bed, { username: "ann", password: "right" })
+      url = registry.url
+      registry.push(image, "team/app:1")
     }, 30_000)
 
     // A credential goes to the host that it is for: here that is the mirror, not the registry it stands in for.
@@ -115,11 +93,8 @@ describe("a registry", () => {
     })
 
     test("is asked with the credentials of the Docker configuration", async () => {
-      const dockerConfig = path.join(bed.folder, "docker-config.json")
-      const auths = { [new URL(url).host]: { auth: Buffer.from("ann:right").toString("base64") } }
-      fs.writeFileSync(dockerConfig, JSON.stringify({ auths }))
-      const reference = `${new URL(url).host}/team/app:1`
-      const there = await bed.deploy(stackOf("config", daemon("d", reference, "ready")), { local: { dockerConfig } })
+      const reference = `${registry.host}/team/app:1`
+      const there = await bed.deploy(stackOf("config", daemon("d", reference, "ready")), { local: { dockerConfig: registry.dockerConfig() } })
       expect((await bed.one(there, "d")).state).toBe("running")
       await there.destroy()
     })
@@ -240,22 +215,7 @@ describe("an image", () => {
 })
 
 describe("a program that ends at once", () => {
-  test("the first time: fails with its last lines, and is left crash-looping", async () => {
-    const error = await failure(alien.deploy(stackOf("ends", daemon("d", image, "print=setting up", "err=no database", "exit=4")), bed.options()))
-    expect(error).toMatchObject({ code: "DAEMON_NOT_UP", hint: expect.stringContaining("alien logs d"), context: { daemon: "d" } })
-    expect(error.message).toContain('daemon "d" does not stay up: its program ended with exit code 4')
-    expect(error.message).toMatch(/Its last lines:\n(  (setting up|no database)\n?){2}/)
-    const ends = await alien.connect(bed.options({ name: "ends" }))
-    const status = await eventually(() => bed.one(ends, "d"), ({ state }) => state === "crash-looping")
-    expect(status).toMatchObject({ lastExit: { code: 4 }, nextStartAt: expect.any(String) })
-    // Mended, it comes up.
-    const mended = stackOf("ends", daemon("d", image, "ready"))
-    expect((await alien.plan(mended, bed.options())).changes[0].action).toBe("update")
-    await bed.deploy(mended)
-    await ends.destroy()
-  })
-
-  test("the same again, unmended: is tried again", async () => {
+  test("and is deployed again unmended: is tried again", async () => {
     const stack = stackOf("unmended", daemon("d", image, "count", "upto=3:1", "print=better", "ready"))
     expect(await failure(alien.deploy(stack, bed.options()))).toMatchObject({ code: "DAEMON_NOT_UP" })
     const plan = await alien.plan(stack, bed.options())

@@ -88,32 +88,6 @@ test("following goes on over restarts and rotation; every line once, in order", 
   expect(await texts(deployment, { tail: 3 })).toEqual([seen.at(-3), "second", "third"])
 }, 60_000)
 
-test("a signal ends following, with its reason; breaking off needs none", async () => {
-  const deployment = await deployed("ticking", "ready", "tick=5")
-  const reason = new Error("enough")
-  const controller = new AbortController()
-  let count = 0
-  const following = (async () => {
-    for await (const _ of deployment.logs("d", { follow: true, signal: controller.signal })) if (++count === 3) controller.abort(reason)
-  })()
-  expect(await failure(following)).toBe(reason)
-  for await (const { line } of deployment.logs("d", { follow: true })) if (line === "tick 5") break
-  const aborted = deployment.logs("d", { signal: AbortSignal.abort(reason) })
-  expect(await failure(aborted[Symbol.asyncIterator]().next())).toBe(reason)
-})
-
-test("following ends by itself when the daemon is removed", async () => {
-  const deployment = await deployed("ending", "print=here", "ready")
-  let told
-  const here = new Promise((resolve) => (told = resolve))
-  const following = (async () => {
-    for await (const { line } of deployment.logs("d", { follow: true })) if (line === "here") told()
-  })()
-  await here
-  await deployment.destroy()
-  await following
-})
-
 test("each line of the file is in the format of the CRI", async () => {
   await deployed("cri", "print=out", "err=err", "ready")
   const file = path.join(bed.stateDir, "deployments/cri/daemons/d/logs/daemon.log")

@@ -100,7 +100,7 @@ describe("a new version that does not stay up", () => {
     const deployment = await bed.deploy(good)
     const error = await failure(bed.deploy(stackOf(id, daemon("d", image, ...steps))))
     expect(error.code).toBe("UPDATE_ROLLED_BACK")
-    expect(error.message).toContain(`the new version of daemon "d" did not stay up: ${why}. The version before runs again.`)
+    expect(error.message).toContain(`the new version of daemon "d" did not come up: ${why}. The version before runs again.`)
     for (const line of lastLines) expect(error.message).toContain(line)
     expect(error.context).toMatchObject({ daemon: "d", image })
     expect([...error.context.lastLines].sort()).toEqual([...lastLines].sort())

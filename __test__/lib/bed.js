@@ -175,15 +175,32 @@ async function failure(promise) {
   throw new Error(`nothing was thrown; it gave ${JSON.stringify(value)}`)
 }
 
+/**
+ * Declares tests that do not touch each other and mostly wait, in a `describe` of their own: they are begun together.
+ *
+ * @param {Record<string, () => Promise<void>>} tests
+ */
+function together(tests) {
+  const running = {}
+  beforeAll(() => {
+    for (const [name, run] of Object.entries(tests)) {
+      running[name] = run()
+      // Its own test reports it, when it comes to that.
+      running[name].catch(() => {})
+    }
+  })
+  test.each(Object.keys(tests))("%s", (name) => running[name])
+}
+
 /** Starts the `alien` command; with the folder, the environment and, where wanted, the program of one's own. */
-function startCli(args, { cwd = root, env = {}, via = [] } = {}) {
+function startCli(args, { cwd = root, env = {}, via = [], deadline = DEADLINE } = {}) {
   const clean = { PATH: process.env.PATH, HOME: process.env.HOME, ...env }
   const [program, ...rest] = [...via, process.execPath, path.join(root, "js/cli.js"), ...args]
   const child = spawn(program, rest, { cwd, env: clean, stdio: ["ignore", "pipe", "pipe"] })
   const out = { stdout: "", stderr: "" }
   child.stdout.setEncoding("utf8").on("data", (text) => (out.stdout += text))
   child.stderr.setEncoding("utf8").on("data", (text) => (out.stderr += text))
-  const killer = setTimeout(() => child.kill("SIGKILL"), DEADLINE)
+  const killer = setTimeout(() => child.kill("SIGKILL"), deadline)
   const ended = new Promise((resolve) => child.on("close", (code, signal) => (clearTimeout(killer), resolve({ code: code ?? signal, ...out }))))
   return { child, out, ended }
 }
@@ -214,5 +231,5 @@ const has = (program) => (process.env.PATH ?? "").split(":").concat("/usr/sbin",
 
 module.exports = {
   DEADLINE, allLines, cli, daemon, eventually, failure, has, isAlive, isRoot, manyUsers, mountsBelow, needs, processesWith, removeTree,
-  root, stackOf, startCli, testBed, tool, until, where,
+  root, stackOf, startCli, testBed, together, tool, until, where,
 }

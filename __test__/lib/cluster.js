@@ -4,13 +4,13 @@
 // is left in it.
 
 const { spawnSync } = require("node:child_process")
+const { randomBytes } = require("node:crypto")
 const path = require("node:path")
 const { pathToFileURL } = require("node:url")
 const alien = require("@alienplatform/core")
 const { DEADLINE, eventually, root, tool } = require("./bed.js")
 
 const START = 240_000
-const NAMESPACE = "alien-test"
 /** Everything that a deployment is made of. */
 const KINDS = "deployments,replicasets,pods,serviceaccounts,roles,rolebindings,secrets,controllerrevisions,leases"
 
@@ -23,61 +23,91 @@ function missing() {
   return stdout || undefined
 }
 
-/**
- * A cluster from the beginning of the file to its end. `bed` is the file's test bed, for images and the command.
- */
-function testCluster(bed) {
-  const its = { namespace: NAMESPACE }
-
-  /** kubectl in the namespace: its output; it must not fail. */
-  its.kubectl = async (...args) => {
-    const input = typeof args.at(-1) === "object" ? args.pop().input : undefined
-    const { code, stdout, stderr } = await its.run(args, { input })
+/** What can be asked of a namespace of the cluster `its`, which may yet have to be started. */
+function inNamespace(its, namespace) {
+  const space = { namespace }
+  space.run = async (args, options) => (await tool("cluster.mjs")).kubectl(its.cluster, args, { namespace, ...options })
+  /** kubectl in the namespace: its output; it must not fail. `{input}` may come last. */
+  space.kubectl = async (...args) => {
+    const { input } = typeof args.at(-1) === "object" ? args.pop() : {}
+    const { code, stdout, stderr } = await space.run(args, { input })
     if (code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr}`)
     return stdout
   }
-  its.get = async (...args) => JSON.parse(await its.kubectl("get", ...args, "-o", "json"))
-  its.run = async (args, options) => (await tool("cluster.mjs")).kubectl(its.cluster, args, { namespace: NAMESPACE, ...options })
+  space.get = async (...args) => JSON.parse(await space.kubectl("get", ...args, "-o", "json"))
+  /** Makes, or changes, an object of the tests' own. */
+  space.put = (object) => space.kubectl("apply", "-f", "-", { input: JSON.stringify(object) })
 
-  its.options = (more = {}) => ({
+  space.options = (more = {}) => ({
     platform: "kubernetes",
     ...more,
-    kubernetes: { kubeconfig: its.cluster.kubeconfig, namespace: NAMESPACE, ...more.kubernetes },
+    kubernetes: { kubeconfig: its.cluster.kubeconfig, namespace, ...more.kubernetes },
   })
-  its.deploy = (stack, more) => alien.deploy(stack, its.options(more))
+  space.deploy = (stack, more) => alien.deploy(stack, space.options(more))
+  space.connect = (name) => alien.connect(space.options({ name }))
+  /** What there is of a deployment, as `kind/name`. */
+  space.objects = async (deployment) => {
+    const { items } = await space.get(KINDS)
+    const ours = items.filter(({ metadata }) => metadata.labels?.["app.kubernetes.io/instance"] === deployment)
+    return ours.map(({ kind, metadata }) => `${kind}/${metadata.name}`).sort()
+  }
+  /** Destroys every deployment; nothing that is managed may be left. */
+  space.clear = async () => {
+    const all = await alien.deployments(space.options())
+    await Promise.all(all.map(async (name) => (await space.connect(name)).destroy({ timeoutMs: 2 * DEADLINE })))
+    const { items } = await space.get(KINDS, "-l", "app.kubernetes.io/managed-by=alien")
+    expect(items.map(({ kind, metadata }) => `${kind}/${metadata.name}`)).toEqual([])
+  }
+  return space
+}
+
+/**
+ * A cluster from the beginning of the file to its end, and a namespace of the file's own in it. `bed` is the file's test
+ * bed, for images and the command.
+ */
+function testCluster(bed) {
+  // In a cluster that somebody else runs, other files and other people's tests are at work too.
+  const given = process.env.ALIEN_TEST_KUBECONFIG !== undefined
+  const its = {}
+  Object.assign(its, inNamespace(its, given ? `alien-test-${randomBytes(4).toString("hex")}` : "alien-test"))
+  const spaces = [its]
+
   its.one = async (deployment, id) => (await deployment.status()).resources.find((resource) => resource.id === id)
   // Right behind the command: what stands behind a `--` is not for us.
   its.cli = ([command, ...words], options) =>
-    bed.cli([command, "-p", "kubernetes", "--kubeconfig", its.cluster.kubeconfig, "--namespace", NAMESPACE, ...words], options)
-  /** What there is of a deployment, as `kind/name`. */
-  its.objects = async (deployment) => {
-    const { items } = await its.get(KINDS)
-    const ours = items.filter(({ metadata }) => metadata.labels?.["app.kubernetes.io/instance"] === deployment)
-    return ours.map(({ kind, metadata }) => `${kind}/${metadata.name}`).sort()
+    bed.cli([command, "-p", "kubernetes", "--kubeconfig", its.cluster.kubeconfig, "--namespace", its.namespace, ...words], options)
+
+  const make = async (space) => {
+    await space.kubectl("create", "namespace", space.namespace)
+    // It is not usable yet: pods are refused until their namespace has its account.
+    await eventually(() => space.run(["get", "serviceaccount", "default"]), ({ code }) => code === 0)
+    return space
+  }
+  /** One more namespace, for what would be in the others' way. */
+  its.another = async (suffix) => {
+    const space = inNamespace(its, `${its.namespace}-${suffix}`)
+    spaces.push(space)
+    return make(space)
   }
 
   beforeAll(async () => {
     const { startCluster } = await tool("cluster.mjs")
     its.cluster = await startCluster()
-    await its.kubectl("create", "namespace", NAMESPACE)
+    await make(its)
     await bed.image()
     const { serve } = await tool("registry.mjs")
     const registry = await serve({ "test/daemon": path.join(bed.folder, "image-1") }, its.cluster.hostAddress)
     bed.later(registry.close)
     its.registry = registry.url.replace("http://", "")
     its.image = `${its.registry}/test/daemon:1`
-    // Ready is not usable: pods are refused until their namespace has its account.
-    await eventually(() => its.run(["get", "serviceaccount", "default"]), ({ code }) => code === 0)
   }, START)
 
   afterAll(async () => {
     try {
-      for (const name of await alien.deployments(its.options())) {
-        await (await alien.connect(its.options({ name }))).destroy({ timeoutMs: 2 * DEADLINE })
-      }
-      const { items } = await its.get(KINDS, "-l", "app.kubernetes.io/managed-by=alien")
-      expect(items.map(({ kind, metadata }) => `${kind}/${metadata.name}`)).toEqual([])
+      await Promise.all(spaces.map((space) => space.clear()))
     } finally {
+      // A cluster of our own is removed whole.
+      if (given) await its.kubectl("delete", "namespace", "--ignore-not-found", ...spaces.map(({ namespace }) => namespace))
       await its.cluster?.close()
     }
   }, START)

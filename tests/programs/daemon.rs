@@ -6,6 +6,7 @@
 //! Writes:    `write=FILE:TEXT` `append=FILE:TEXT` `count` (adds to /runs, tells the sum)
 //! Prints:    `long=BYTES` `bytes` (no UTF-8) `flood=LINES` `tick=MS` (for ever) `unended=TEXT` (without a line's end)
 //! Ends:      `exit=CODE` `crash=SIGNAL` `upto=RUNS:CODE` (exits while it has run at most so often)
+//! Takes:     `eat=BYTES` (memory, all of it really)
 //! Signals:   `ignore=SIGNAL` `catch` (tells which signal came, exits with 0) `catch=MS` (takes so long over it)
 //! Processes: `orphan=TEXT` (a grandchild that sleeps, in a session of its own) `zombies=COUNT` (orphans that end)
 //! Time:      `wait=MS` `ready` (sd_notify(3)) `sleep`
@@ -210,11 +211,19 @@ fn main() {
                     exit(code.parse().unwrap());
                 }
             }
-            // Rust's own handler for SIGSEGV would go on after one that is sent.
+            // Process 1 of a container cannot be ended by a signal that it sends itself, only by a fault of its own.
+            "crash" if with == "SIGSEGV" => unsafe {
+                signal(number(with), 0);
+                std::ptr::without_provenance_mut::<u8>(8).write_volatile(1);
+            },
             "crash" => unsafe {
                 signal(number(with), 0);
                 kill(getpid(), number(with));
             },
+            "eat" => {
+                let bytes = vec![1u8; with.parse().expect("a number of bytes")];
+                std::mem::forget(std::hint::black_box(bytes));
+            }
             "ignore" => unsafe {
                 signal(number(with), 1);
             },

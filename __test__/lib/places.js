@@ -1,0 +1,74 @@
+"use strict"
+
+// The places that daemons run in, as the suite of behaviours sees them: how to deploy there, and how to look from outside
+// what really runs.
+
+const { processesWith, testBed } = require("./bed.js")
+const { missing, testCluster } = require("./cluster.js")
+
+/**
+ * @typedef {object} Place
+ * @property {(more?: object) => object} options of a call of the engine
+ * @property {(stack: object, more?: object) => Promise<import("@alienplatform/core").Deployment>} deploy
+ * @property {() => string} image the tests' program, as a reference that the place can use; there once `beforeAll` is through
+ * @property {string[]} up steps after which the place may take the program for up at once, where it can be told
+ * @property {(deployment: string, id: string) => Promise<string[]>} copies of a daemon's program that run, by names that no
+ *   two of them ever share; seen from outside, not through the engine
+ * @property {object} where what a status says beyond what it says everywhere
+ * @property {string[]} fetches the events of a deploy's images, each once
+ * @property {() => {image: string, code: string}} absent an image that is not there, and what is thrown over it
+ */
+
+/** This machine. */
+function local() {
+  const bed = testBed()
+  let image
+  beforeAll(async () => {
+    image = await bed.image()
+  })
+  return {
+    options: bed.options,
+    deploy: bed.deploy,
+    image: () => image,
+    up: ["ready"],
+    // The supervisor and its init are called otherwise: what is left is the program itself.
+    copies: async (deployment, id) => processesWith(mark(deployment, id)).filter(({ command }) => command.startsWith("/bin/daemon ")).map(({ pid }) => `${pid}`),
+    where: { pid: expect.any(Number) },
+    fetches: ["image"],
+    absent: () => ({ image: `${image.slice(0, image.lastIndexOf(":"))}:absent`, code: "IMAGE_NOT_FOUND" }),
+  }
+}
+
+/** A cluster. */
+function kubernetes() {
+  const bed = testBed()
+  const its = testCluster(bed)
+  return {
+    options: its.options,
+    deploy: its.deploy,
+    image: () => its.image,
+    // Nobody listens for it there.
+    up: [],
+    async copies(deployment, id) {
+      const { items } = await its.get("pods", "-l", `app.kubernetes.io/instance=${deployment},app.kubernetes.io/name=${id}`)
+      const running = items.flatMap(({ status }) => status.containerStatuses ?? []).filter(({ state }) => state.running)
+      return running.map(({ containerID }) => containerID)
+    },
+    where: { pod: expect.any(String), node: expect.any(String) },
+    // The kubelet fetches them.
+    fetches: [],
+    // The daemon is there and asks for it again and again: it may be pushed yet.
+    absent: () => ({ image: `${its.registry}/test/daemon:absent`, code: "DAEMON_NOT_UP" }),
+  }
+}
+
+/** Printed by every program of the suite, so that it can be told from all others by its command line. */
+const mark = (deployment, id) => `I am ${deployment}/${id}`
+
+/** By name: why it cannot be had here, and how to open it, in a `describe` block of its own. */
+const PLACES = {
+  local: { missing: undefined, open: local },
+  kubernetes: { missing: missing(), open: kubernetes },
+}
+
+module.exports = { PLACES, mark }
