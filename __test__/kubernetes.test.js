@@ -1,7 +1,6 @@
 "use strict"
 
-// Kubernetes, on a real cluster: what a deploy makes, changes, brings back and removes, and what a person reads when it
-// does not come up.
+// Kubernetes, on a real cluster: what a deploy makes, changes, brings back and removes.
 
 const alien = require("@alienplatform/core")
 const { allLines, daemon, eventually, failure, needs, stackOf, testBed, until } = require("./lib/bed.js")
@@ -89,7 +88,7 @@ needs(missing()).describe("a cluster", () => {
       await its.kubectl("create", "serviceaccount", "taken-connector")
       const error = await failure(its.deploy(stackOf("taken", connector())))
       expect(error.code).toBe("NAME_TAKEN")
-      expect(error.message).toContain('ServiceAccount "taken-connector" in namespace "alien-test" is somebody else\'s')
+      expect(error.message).toContain(`ServiceAccount "taken-connector" in namespace "${its.namespace}" is somebody else's`)
       expect((await its.get("serviceaccount", "taken-connector")).metadata.labels).toBeUndefined()
       expect(await its.objects("taken")).toEqual([])
       await its.kubectl("delete", "serviceaccount", "taken-connector")
@@ -162,75 +161,6 @@ needs(missing()).describe("a cluster", () => {
     })
   })
 
-  describe("what does not come up", () => {
-    const alone = (id, builder, more) => its.deploy(stackOf(id, builder), more)
-    const gone = async (name) => (await alien.connect(its.options({ name }))).destroy()
-
-    test("is told in the pod's own words: an image that is not there", async () => {
-      const error = await failure(alone("noimage", daemon("connector", `${its.registry}/test/none:1`)))
-      expect(error.code).toBe("DAEMON_NOT_UP")
-      expect(error.message).toMatch(/^daemon "connector" does not come up: (ErrImagePull|ImagePullBackOff): .*test\/none:1.*not found/s)
-      await gone("noimage")
-    })
-
-    test("a program that ends: its exit code and last lines; a first version stays as it is", async () => {
-      const error = await failure(alone("ends", daemon("connector", its.image, "print=one", "print=last words", "exit=3")))
-      expect(error).toMatchObject({ code: "DAEMON_NOT_UP", context: { reason: "CrashLoopBackOff", lastExit: { code: 3, oom: false } } })
-      expect(error.message).toMatch(/CrashLoopBackOff: its program ended with exit code 3 \(pod "ends-connector-.*"\)\n {2}its last lines:\n {4}one\n {4}last words$/)
-      const deployment = await alien.connect(its.options({ name: "ends" }))
-      expect(await its.one(deployment, "connector")).toMatchObject({ state: "crash-looping", lastExit: { code: 3 } })
-      expect((await allLines(deployment, "connector", { previous: true })).map(({ line }) => line)).toEqual(["one", "last words"])
-      await gone("ends")
-    })
-
-    test("a program that cannot be started", async () => {
-      const error = await failure(alone("nothere", daemon("connector", its.image).command(["/not/there"])))
-      expect(error.message).toMatch(/(StartError|RunContainerError): .*\/not\/there/)
-      await gone("nothere")
-    })
-
-    test("no node with room", async () => {
-      const told = []
-      const error = await failure(alone("big", connector().cpu({ min: 500, desired: 500 }), { onEvent: (event) => event.message && told.push(event.message) }))
-      expect(error.message).toMatch(/^daemon "connector" does not come up: Unschedulable: .*Insufficient cpu/)
-      expect(told[0]).toMatch(/^Unschedulable: /)
-      await gone("big")
-    })
-
-    test("a quota, and Pod Security", async () => {
-      await its.kubectl("create", "quota", "none", "--hard=pods=0")
-      const quota = await failure(alone("quota", connector()))
-      expect(quota.message).toMatch(/^daemon "connector" does not come up: FailedCreate: .*exceeded quota: none/)
-      await its.kubectl("delete", "quota", "none")
-      await gone("quota")
-      await its.kubectl("label", "namespace", its.namespace, "pod-security.kubernetes.io/enforce=restricted")
-      const refused = await failure(alone("secure", connector()))
-      await its.kubectl("label", "namespace", its.namespace, "pod-security.kubernetes.io/enforce-")
-      expect(refused.message).toMatch(/FailedCreate: .*violates PodSecurity "restricted:latest"/)
-      await gone("secure")
-    })
-
-    test("of an update is taken back whole, and said so; keep leaves it; rollback brings back the one before", async () => {
-      const good = stackOf("upd", connector("print=good"))
-      const bad = stackOf("upd", daemon("connector", its.image, "print=bad", "exit=4"))
-      const deployment = await its.deploy(good, { secrets: { connector: { TOKEN: "old" } } })
-      const error = await failure(its.deploy(bad, { secrets: { connector: { TOKEN: "new" } } }))
-      expect(error.code).toBe("UPDATE_ROLLED_BACK")
-      expect(error.message).toMatch(/did not come up: CrashLoopBackOff: its program ended with exit code 4\. The version before runs again\.\n {2}its last lines:\n {4}bad$/)
-      const status = await its.one(deployment, "connector")
-      expect(status).toMatchObject({ state: "running", conditions: expect.arrayContaining([expect.objectContaining({ type: "RolledBack", status: "True" })]) })
-      expect((await alien.plan(good, its.options())).changes[0].action).toBe("none")
-      expect((await its.objects("upd")).filter((name) => /^(Secret|ControllerRevision)/.test(name))).toHaveLength(1)
-      expect(await failure(deployment.rollback("connector"))).toMatchObject({ code: "NO_PREVIOUS_VERSION" })
-      const kept = await failure(its.deploy(bad, { kubernetes: { onFailure: "keep" } }))
-      expect(kept.code).toBe("DAEMON_NOT_UP")
-      expect(await its.one(deployment, "connector")).toMatchObject({ state: "crash-looping" })
-      await deployment.rollback("connector")
-      await until(deployment, "connector", /^good$/)
-      await deployment.destroy()
-    })
-  })
-
   describe("the commands", () => {
     beforeAll(() => its.deploy(stackOf("ops", connector("count", "print=up", "tick=50"))), 60_000)
     const named = (command, ...args) => its.cli([command, "-n", "ops", ...args])
@@ -279,53 +209,6 @@ needs(missing()).describe("a cluster", () => {
       await its.kubectl("apply", "--server-side", "--field-manager=alien", "-f", "-", { input: text })
       expect((await alien.plan(stack, its.options())).changes[0].fields).toEqual([])
       await (await its.deploy(stack)).destroy()
-    })
-  })
-
-  describe("access", () => {
-    test("the least Role is enough, and without it each missing right is named before anything is changed", async () => {
-      await its.kubectl("create", "serviceaccount", "ci")
-      const token = (await its.kubectl("create", "token", "ci")).trim()
-      const config = JSON.parse(await its.kubectl("config", "view", "--raw", "-o", "json"))
-      config.users = [{ name: "ci", user: { token } }]
-      config.contexts = [{ name: "ci", context: { cluster: config.clusters[0].name, user: "ci", namespace: its.namespace } }]
-      config["current-context"] = "ci"
-      const file = `${bed.folder}/ci.kubeconfig`
-      require("node:fs").writeFileSync(file, JSON.stringify(config), { mode: 0o600 })
-      const options = { kubernetes: { kubeconfig: file, namespace: undefined } }
-      const stack = stackOf("least", connector("print=up"))
-      const error = await failure(its.deploy(stack, options))
-      expect(error.code).toBe("PREFLIGHT_FAILED")
-      expect(error.message).toContain(`may not get, list, watch, create, patch, delete deployments.apps in namespace "${its.namespace}"`)
-      expect(error.message).not.toContain(token)
-      await its.kubectl("apply", "-f", "-", { input: (await its.cli(["render", "--rbac"])).stdout })
-      await its.kubectl("create", "rolebinding", "ci", "--role=alien-deployer", `--serviceaccount=${its.namespace}:ci`)
-      const deployment = await its.deploy(stack, options)
-      await its.deploy(stackOf("least", connector("print=new")), { ...options, secrets: { connector: { T: "x" } } })
-      await until(deployment, "connector", /^new$/)
-      await deployment.status()
-      await deployment.destroy()
-      expect(await its.objects("least")).toEqual([])
-      await its.kubectl("delete", "rolebinding/ci", "role/alien-deployer", "serviceaccount/ci")
-    })
-
-    test.each([
-      ["a context that is not there", (its) => ({ kubeconfig: its.cluster.kubeconfig, context: "nowhere" }), /has no context "nowhere"/],
-      ["a file that is not there", () => ({ kubeconfig: "/nowhere/config" }), /no kubeconfig says which cluster to use: there is no \/nowhere\/config/],
-      ["a namespace that is not there", (its) => ({ kubeconfig: its.cluster.kubeconfig, namespace: "nowhere" }), /namespaces "nowhere" not found/],
-    ])("%s is said", async (_, kubernetes, message) => {
-      const error = await failure(its.deploy(stackOf("lost", connector()), { kubernetes: kubernetes(its) }))
-      expect(error.message).toMatch(message)
-    })
-
-    test("two deploys of one name: one waits and says so", async () => {
-      const waited = []
-      const stack = (text) => stackOf("twice", connector(`print=${text}`))
-      const one = (text) => its.deploy(stack(text), { onEvent: (event) => event.type === "waiting" && waited.push(event.message) })
-      const [deployment] = await Promise.all([one("a"), one("a")])
-      expect(waited).toEqual([expect.stringMatching(/^another deploy of "twice" is under way \(.* process \d+ .*\); waiting for it$/)])
-      expect((await its.objects("twice")).filter((name) => name.startsWith("Pod/"))).toHaveLength(1)
-      await deployment.destroy()
     })
   })
 })
