@@ -26,12 +26,14 @@ function nodeFiles() {
  * Makes (or finds) an image that runs `program`, a JavaScript file, and returns its layout's folder.
  *
  * @param {string} dir the layout's folder; kept between runs
- * @param {{tag: string, program: string, config?: object}} image
+ * @param {{tag: string, program: string, files?: import("./oci.mjs").Entry[], config?: object}} image `files` are laid
+ *   beside the program, paths with every folder on the way to them
  */
-export async function nodeImage(dir, { tag, program, config = {} }) {
+export async function nodeImage(dir, { tag, program, files: more = [], config = {} }) {
   const source = readFileSync(program)
   // Made again when Node, the program or the wish changes.
-  const key = JSON.stringify([process.version, process.execPath, statSync(process.execPath).mtimeMs, tag, config, source.toString()])
+  const beside = more.map((entry) => (entry.from ? [entry, statSync(entry.from).mtimeMs] : entry))
+  const key = JSON.stringify([process.version, process.execPath, statSync(process.execPath).mtimeMs, tag, config, source.toString(), beside])
   const mark = join(dir, ".made-of")
   if (existsSync(mark) && readFileSync(mark, "utf8") === key) return dir
   mkdirSync(dir, { recursive: true })
@@ -45,6 +47,8 @@ export async function nodeImage(dir, { tag, program, config = {} }) {
     { path: "etc/", type: "dir" },
     { path: "etc/passwd", data: "root:x:0:0:root:/root:/bin/false\n" },
     { path: "root/", type: "dir", mode: 0o700 },
+    ...folders(more.map(({ path }) => path)),
+    ...more,
   ])
   layout.image(tag, [base, app], { Entrypoint: ["/usr/bin/node", "/app/main.js"], WorkingDir: "/app", Env: ["PATH=/usr/bin"], ...config })
   writeFileSync(mark, key)
