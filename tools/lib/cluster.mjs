@@ -135,7 +135,11 @@ function check({ status, stdout, stderr, error }, what) {
   return stdout
 }
 
-/** A cluster that somebody else runs: no faults, and images from wherever it pulls them. */
+/**
+ * A cluster that somebody else runs: no faults, and images from ALIEN_TEST_HOST_ADDRESS, where its nodes have to reach
+ * this machine. kubectl is the tests' own where that was built, else the machine's.
+ */
 function given(kubeconfig) {
-  return { kubeconfig, component: undefined, hostAddress: process.env.ALIEN_TEST_HOST_ADDRESS ?? "127.0.0.1", close: async () => {} }
+  const program = existsSync(programPath()) ? programPath() : undefined
+  return { kubeconfig, program, component: undefined, hostAddress: process.env.ALIEN_TEST_HOST_ADDRESS ?? "127.0.0.1", close: async () => {} }
 }
