@@ -2,8 +2,11 @@
 
 // Kubernetes, on a real cluster: what a deploy makes, changes, brings back and removes.
 
+const { spawn } = require("node:child_process")
+const path = require("node:path")
+const { stripVTControlCharacters } = require("node:util")
 const alien = require("@alienplatform/core")
-const { allLines, daemon, eventually, failure, needs, stackOf, testBed, until } = require("./lib/bed.js")
+const { allLines, daemon, eventually, failure, has, needs, root, stackOf, testBed, until } = require("./lib/bed.js")
 const { missing, testCluster } = require("./lib/cluster.js")
 
 jest.setTimeout(120_000)
@@ -180,6 +183,8 @@ needs(missing()).describe("a cluster", () => {
     test("exec gives output and exit code", async () => {
       const { code, stdout } = await named("exec", "connector", "--", "/bin/daemon", "print=inside", "exit=7")
       expect({ code, stdout }).toEqual({ code: 7, stdout: "inside\n" })
+      const absent = await named("exec", "connector", "--", "/no/such")
+      expect(absent).toMatchObject({ code: 1, stderr: expect.stringMatching(/^error: running "\/no\/such" in pod "ops-connector-.*": exec: "\/no\/such": stat \/no\/such: no such file or directory\n/) })
     })
 
     test("status, plan and an empty destroy speak as on every platform", async () => {
@@ -188,6 +193,18 @@ needs(missing()).describe("a cluster", () => {
       expect(JSON.parse(stdout)).toMatchObject({ name: "ops", platform: "kubernetes", stackId: "ops", resources: [{ id: "connector", type: "daemon", state: "running" }] })
       expect((await named("status")).stdout).toContain("ops-connector-")
       expect((await its.cli(["destroy", "-n", "none"])).stderr).toContain('There is no deployment "none"')
+    })
+
+    needs(!has("script") && "script(1) is not installed").test("a watch on a terminal shows as much as there is room for, and ends with Ctrl-C", async () => {
+      const words = [process.execPath, path.join(root, "js/cli.js"), "status", "--watch", "-n", "ops", "-p", "kubernetes", "--kubeconfig", its.cluster.kubeconfig, "--namespace", its.namespace]
+      const child = spawn("script", ["-qefc", `stty cols 30 rows 3; exec ${words.join(" ")}`, "/dev/null"], { env: { PATH: process.env.PATH, HOME: bed.folder, TERM: "xterm" }, stdio: ["pipe", "pipe", "inherit"] })
+      let text = ""
+      child.stdout.setEncoding("utf8").on("data", (piece) => (text += piece))
+      const ended = new Promise((resolve) => child.on("close", resolve))
+      await eventually(() => text.includes("more lines"))
+      child.stdin.write("\x03")
+      expect(await ended).toBe(0)
+      expect(stripVTControlCharacters(text)).toContain("Deployment ops on kubernetes\r\n… 2 more lines than this term…\r\n")
     })
 
     test("a watch tells what becomes of it", async () => {

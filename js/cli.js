@@ -25,6 +25,8 @@ async function run({ command, words, options }) {
   const interrupt = () => {
     // The second Ctrl-C means it.
     if (controller.signal.aborted) process.exit(130)
+    // A terminal has echoed ^C, and what comes next would stand right behind it.
+    if (process.stderr.isTTY) process.stderr.write("\n")
     controller.abort(new Cancelled())
   }
   process.on("SIGINT", interrupt)

@@ -26,13 +26,17 @@ async function exec(deployment, [id, ...command], { interactive, tty, json }, ca
   if (tty && stdout.isTTY) how.size = sizes(stdout)
   // What is typed belongs to the program, Ctrl-C included.
   if (raw) stdin.setRawMode(true)
+  let result
   try {
-    return exitCode(await deployment.exec(id, command, { ...how, onStdout: into(stdout), onStderr: into(stderr) }))
+    result = await deployment.exec(id, command, { ...how, onStdout: into(stdout), onStderr: into(stderr) })
   } finally {
     if (raw) stdin.setRawMode(false)
     // Somebody may still hold its other end open, and would keep us.
     if (interactive) stdin.destroy()
   }
+  // It did not end by itself, and a shell's prompt alone would not say so.
+  if (["SIGKILL", "SIGTERM"].includes(result.signal)) stderr.write(`${tty ? "\n" : ""}alien: the program was ended by ${result.signal}; was daemon "${id}" stopped?\n`)
+  return exitCode(result)
 }
 
 /** @throws {UsageError} before anything is asked */

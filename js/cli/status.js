@@ -84,22 +84,44 @@ function live() {
       end() {},
     }
   }
-  let height = 0
+  let drawn = []
   let last
   const draw = () => {
-    const text = lines(last, out)
-    out.write(`${height > 0 ? `\x1b[${height}A` : ""}\r\x1b[J${text.join("\n")}\n`)
-    // A line longer than the terminal is wide takes several of its rows.
-    height = text.reduce((sum, line) => sum + Math.max(1, Math.ceil(stripVTControlCharacters(line).length / (out.columns || 80))), 0)
+    if (last === undefined) return
+    const { columns = 80, rows = 24 } = out
+    // A terminal that has become narrower has broken what was drawn into more of its rows.
+    const height = drawn.reduce((sum, line) => sum + Math.max(1, Math.ceil(stripVTControlCharacters(line).length / columns)), 0)
+    drawn = fit(lines(last, out), columns, rows, out)
+    out.write(`${height > 0 ? `\x1b[${height}A` : ""}\r\x1b[J${drawn.join("\n")}\n`)
   }
-  const clock = setInterval(() => last && draw(), 1000)
+  const clock = setInterval(draw, 1000)
+  out.on("resize", draw)
   return {
     show(status) {
       last = status
       draw()
     },
-    end: () => clearInterval(clock),
+    end() {
+      clearInterval(clock)
+      out.off("resize", draw)
+    },
   }
+}
+
+/** As much as a terminal can show at once: what has left it at the top cannot be drawn over. */
+function fit(all, columns, rows, out) {
+  const room = Math.max(2, rows - 1)
+  const hidden = all.length - (room - 1)
+  const shown = all.length <= room ? all : [...all.slice(0, room - 1), paint(out, "dim", `… ${hidden} more lines than this terminal has room for`)]
+  return shown.map((line) => cut(line, columns))
+}
+
+/** The beginning of a line, as many characters as fit; colours have no width, and end with it. */
+function cut(line, columns) {
+  if (stripVTControlCharacters(line).length <= columns) return line
+  let width = 0
+  const kept = line.match(/\x1b\[[\d;]*m|[^]/gu).filter((piece) => piece.startsWith("\x1b") || ++width < columns)
+  return `${kept.join("")}…`
 }
 
 module.exports = { live, show }
