@@ -29,7 +29,10 @@ needs(missing()).describe("what does not come up in a cluster", () => {
     /** By what keeps it: the namespace, what is deployed, and what is said of it. */
     const CASES = {
       "an image that is not there": [() => daemon("d", `${its.registry}/test/none:1`), /^(ErrImagePull|ImagePullBackOff): .*test\/none:1.*not found/s],
-      "a program that cannot be started": [() => daemon("d", its.image).command(["/not/there"]), /^(StartError|RunContainerError): .*\/not\/there/s],
+      "a program that cannot be started": [
+        () => daemon("d", its.image).command(["/not/there"]),
+        /^(StartError: the program cannot be started|RunContainerError): exec: "\/not\/there": stat \/not\/there: no such file or directory( \(pod "[a-z0-9-]+"\))?$/,
+      ],
       "a program that ends": [
         () => daemon("d", its.image, "print=one", "print=last words", "exit=3"),
         /^CrashLoopBackOff: its program ended with exit code 3 \(pod "[a-z0-9-]+"\)\nIts last lines:\n {2}one\n {2}last words$/,

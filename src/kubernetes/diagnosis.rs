@@ -198,8 +198,13 @@ pub fn in_words(exit: &ExitStatus) -> String {
 }
 
 /// A message without what runtimes and kubelets wrap around it.
-fn in_short(message: &str) -> String {
+pub fn in_short(message: &str) -> String {
     let message = message.trim();
+    // `failed to create …: OCI runtime create failed: … unable to start container process: …: unknown`
+    if let Some((_, cause)) = message.rsplit_once("unable to start container process: ") {
+        let cause = cause.strip_prefix("error during container init: ").unwrap_or(cause);
+        return cause.strip_suffix(": unknown").unwrap_or(cause).to_owned();
+    }
     let message = message.strip_prefix("rpc error: ").unwrap_or(message);
     // `failed to pull and unpack image "x": failed to resolve reference "x": x: not found` says one thing three times.
     message.replace("rpc error: code = NotFound desc = ", "").replace("rpc error: code = Unknown desc = ", "")

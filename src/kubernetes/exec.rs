@@ -134,7 +134,9 @@ fn ended(status: Option<Status>, doing: &str) -> Result<ExitStatus, Report> {
     let code = code.and_then(|cause| cause.message.as_deref()?.parse().ok());
     match code {
         Some(code) if status.reason.as_deref() == Some("NonZeroExitCode") => Ok(exit(code)),
-        _ => Err(Report::new("EXEC_FAILED", format!("{doing}: {}", status.message.unwrap_or_default()))
-            .hint("is the program in the image?")),
+        _ => {
+            let why = diagnosis::in_short(&status.message.unwrap_or_default());
+            Err(Report::new("EXEC_FAILED", format!("{doing}: {why}")).hint("is the program in the image?"))
+        }
     }
 }
