@@ -23,6 +23,8 @@ pub fn client(config: Config) -> Result<Client, Error> {
     if config.proxy_url.is_some() {
         return Client::try_from(config);
     }
+    // First, for it says what is wrong with a credential plugin: for a certificate it is asked once more, in silence.
+    let auth = config.auth_layer()?;
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -43,7 +45,7 @@ pub fn client(config: Config) -> Result<Client, Error> {
         .build::<_, Body>(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
+        .option_layer(auth)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(client);
