@@ -21,7 +21,7 @@ needs(missing()).describe("what does not come up in a cluster", () => {
   /** Deploys what cannot come up: the error, and what was told before it. */
   async function attempt(space, id, builder, more) {
     const told = []
-    const error = await failure(space.deploy(stackOf(id, builder), { onEvent: (event) => event.type === "resource" && told.push(event.message), ...more }))
+    const error = await space.refused(stackOf(id, builder), { onEvent: (event) => event.type === "resource" && told.push(event.message), ...more })
     return { error, told: told.filter(Boolean) }
   }
 
@@ -257,15 +257,19 @@ needs(missing()).describe("what does not come up in a cluster", () => {
   test("an update is taken back whole, and said so; keep leaves it; rollback brings back the one before", async () => {
     const good = stackOf("upd", steady("print=good"))
     const bad = stackOf("upd", daemon("d", its.image, "print=bad", "exit=4"))
-    const deployment = await its.deploy(good, { secrets: { d: { TOKEN: "old" } } })
-    const error = await failure(its.deploy(bad, { secrets: { d: { TOKEN: "new" } } }))
+    const begin = () => its.deploy(good, { secrets: { d: { TOKEN: "old" } } })
+    const deployment = await begin()
+    const error = await its.refused(bad, { secrets: { d: { TOKEN: "new" } } }, async () => {
+      await deployment.destroy()
+      await begin()
+    })
     expect(error.code).toBe("UPDATE_ROLLED_BACK")
     expect(error.message).toMatch(/did not come up: CrashLoopBackOff: its program ended with exit code 4\. The version before runs again\.\nIts last lines:\n {2}bad$/)
     expect(await its.one(deployment, "d")).toMatchObject({ state: "running", conditions: expect.arrayContaining([expect.objectContaining({ type: "RolledBack", status: "True" })]) })
     expect((await alien.plan(good, its.options())).changes[0].action).toBe("none")
     expect((await its.objects("upd")).filter((name) => /^(Secret|ControllerRevision)/.test(name))).toHaveLength(1)
     expect(await failure(deployment.rollback("d"))).toMatchObject({ code: "NO_PREVIOUS_VERSION" })
-    const kept = await failure(its.deploy(bad, { kubernetes: { onFailure: "keep" } }))
+    const kept = await its.refused(bad, { kubernetes: { onFailure: "keep" } })
     expect(kept.code).toBe("DAEMON_NOT_UP")
     expect(await its.one(deployment, "d")).toMatchObject({ state: "crash-looping" })
     await deployment.rollback("d")

@@ -44,6 +44,26 @@ function inNamespace(its, namespace) {
     kubernetes: { kubeconfig: its.cluster.kubeconfig, namespace, ...more.kubernetes },
   })
   space.deploy = (stack, more) => alien.deploy(stack, space.options(more))
+  /**
+   * Deploys what ends by itself at once, and gives the error. A kubelet looks at its containers once a second, and one that
+   * it happens to see running counts as available for a moment, also for `kubectl rollout status`: then `again` makes
+   * ready for another try.
+   */
+  space.refused = async (stack, more, again = () => space.loops(stack)) => {
+    for (;;) {
+      try {
+        await space.deploy(stack, more)
+      } catch (error) {
+        return error
+      }
+      await again()
+    }
+  }
+  /** Until a daemon of the stack is crash-looping. */
+  space.loops = async (stack) => {
+    const deployment = await space.connect(stack.id)
+    await eventually(() => deployment.status(), ({ resources }) => resources.some(({ state }) => state === "crash-looping"))
+  }
   space.connect = (name) => alien.connect(space.options({ name }))
   /** What there is of a deployment, as `kind/name`. */
   space.objects = async (deployment) => {

@@ -3,13 +3,15 @@
 // The places that daemons run in, as the suite of behaviours sees them: how to deploy there, and how to look from outside
 // what really runs.
 
-const { processesWith, testBed } = require("./bed.js")
+const { failure, processesWith, testBed } = require("./bed.js")
 const { missing, testCluster } = require("./cluster.js")
 
 /**
  * @typedef {object} Place
  * @property {(more?: object) => object} options of a call of the engine
  * @property {(stack: object, more?: object) => Promise<import("@alienplatform/core").Deployment>} deploy
+ * @property {(stack: object, more?: object, again?: () => Promise<void>) => Promise<Error>} refused deploys what ends by itself
+ *   at once, and gives the error; where the place may miss that, `again` makes ready for another try
  * @property {() => string} image the tests' program, as a reference that the place can use; there once `beforeAll` is through
  * @property {string[]} up steps after which the place may take the program for up at once, where it can be told
  * @property {(deployment: string, id: string) => Promise<string[]>} copies of a daemon's program that run, by names that no
@@ -29,6 +31,7 @@ function local() {
   return {
     options: bed.options,
     deploy: bed.deploy,
+    refused: (stack, more) => failure(bed.deploy(stack, more)),
     image: () => image,
     up: ["ready"],
     // The supervisor and its init are called otherwise: what is left is the program itself.
@@ -46,6 +49,7 @@ function kubernetes() {
   return {
     options: its.options,
     deploy: its.deploy,
+    refused: its.refused,
     image: () => its.image,
     // Nobody listens for it there.
     up: [],
