@@ -7,7 +7,7 @@ import "strings"
 const staticToken = "alien-test-static-token"
 
 // declareParts says how each part is started. Flags that are not about addresses and files are here for a reason: tests
-// are to be quick (no fsync, no leader election, no limits on clients' requests), and what they need to see is recorded.
+// are to be quick (no fsync, no leader election, no limits on clients' requests, a silent node found out in 10 s instead of 50), and what they need to see is recorded.
 func (c *cluster) declareParts() {
 	pki := func(name string) string { return c.path("pki", name) }
 	config := func(name string) string { return c.path(name + ".kubeconfig") }
@@ -33,7 +33,8 @@ func (c *cluster) declareParts() {
 		--kubeconfig `+config("controllers")+` --leader-elect=false --bind-address 127.0.0.1 --use-service-account-credentials
 		--service-account-private-key-file `+pki("sa.key")+` --root-ca-file `+pki("ca.crt")+`
 		--cluster-signing-cert-file `+pki("ca.crt")+` --cluster-signing-key-file `+pki("ca.key")+`
-		--flex-volume-plugin-dir `+c.path("plugins")+` --kube-api-qps 500 --kube-api-burst 1000 --profiling=false`)
+		--flex-volume-plugin-dir `+c.path("plugins")+` --kube-api-qps 500 --kube-api-burst 1000 --profiling=false
+		--node-monitor-period 1s --node-monitor-grace-period 10s`)
 	c.own("scheduler", "kube-scheduler", `
 		--kubeconfig `+config("scheduler")+` --leader-elect=false --bind-address 127.0.0.1
 		--kube-api-qps 500 --kube-api-burst 1000 --profiling=false`)

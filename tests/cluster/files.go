@@ -123,6 +123,7 @@ func (c *cluster) writeKubelet() error {
 		// Version 1 of cgroups is still what some kernels have. Nothing is reserved for the node, and its programs are not in the cgroups.
 		"cgroupDriver": "cgroupfs", "cgroupRoot": c.Cgroup, "failCgroupV1": false, "enforceNodeAllocatable": []string{},
 		"failSwapOn": false, "oomScoreAdj": 0,
+		"nodeLeaseDurationSeconds": 8, // renewed every 2 s; see the controllers' grace period
 		// A developer's disk may be nearly full; what a test pulls is removed with the cluster.
 		"evictionHard":                object{"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
 		"imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
