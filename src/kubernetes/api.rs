@@ -20,6 +20,8 @@ pub const MANAGER: &str = "alien";
 const AT_ONCE: usize = 24;
 /// A single answer never takes this long, unless it will not come.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// When a person is told that an answer is waited for.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long a server that has never answered is asked again.
 const FIRST_CONTACT: Duration = Duration::from_secs(4);
 /// How long a server that has answered before is waited for: a control plane that is being restarted takes less.
@@ -213,7 +215,7 @@ impl Cluster {
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match self.once::<T>(method.clone(), path, body).await {
+            let error = match self.once::<T>(method.clone(), path, body, doing).await {
                 Ok(answer) => {
                     self.has_answered();
                     return Ok(answer);
@@ -224,15 +226,23 @@ impl Cluster {
                 self.answered.store(true, Ordering::Relaxed);
             }
             let patience = if self.answered.load(Ordering::Relaxed) { OUTAGE } else { FIRST_CONTACT };
-            if !failure::is_passing(&error) || begun.elapsed() + pause > patience {
+            let rest = failure::wanted_pause(&error).unwrap_or(pause);
+            if !failure::is_passing(&error) || begun.elapsed() + rest > patience {
                 return Err(failure::report(&error, doing, &self.entrance.server));
             }
-            if begun.elapsed() > Duration::from_secs(1) && !self.waiting.swap(true, Ordering::Relaxed) {
+            if begun.elapsed() > Duration::from_secs(1) {
                 let why = failure::report(&error, doing, &self.entrance.server).message;
-                self.events.tell(Event::Waiting { message: format!("{why}; trying again") });
+                self.tell_waiting(|| format!("{why}; trying again"));
             }
-            tokio::time::sleep(failure::wanted_pause(&error).unwrap_or(pause)).await;
+            tokio::time::sleep(rest).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Once for each time that the server is away.
+    fn tell_waiting(&self, message: impl FnOnce() -> String) {
+        if !self.waiting.swap(true, Ordering::Relaxed) {
+            self.events.tell(Event::Waiting { message: message() });
         }
     }
 
@@ -246,6 +256,7 @@ impl Cluster {
         method: Method,
         path: &str,
         body: Option<(&str, &Value)>,
+        doing: &str,
     ) -> Result<T, Error> {
         let mut request = Request::builder().method(method).uri(path.replacen(METADATA_ONLY, "", 1));
         if path.contains(METADATA_ONLY) {
@@ -262,7 +273,15 @@ impl Cluster {
         let first = self.opening.acquire().await;
         // Never closed.
         let _slot = self.slots.acquire().await;
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.entrance.client.request(request)).await;
+        let mut answer = std::pin::pin!(tokio::time::timeout(ANSWER_TIMEOUT, self.entrance.client.request(request)));
+        let answer = match tokio::time::timeout(SILENCE, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let server = &self.entrance.server;
+                self.tell_waiting(|| format!("{doing}: {server} has not answered for {SILENCE:?}; waiting for it"));
+                answer.await
+            }
+        };
         if first.is_ok() {
             self.opening.close();
         }

@@ -8,7 +8,8 @@ use super::kind::{Kind, Object};
 use super::labels::{self, Owner};
 use super::lease::Held;
 use super::options::OnFailure;
-use super::rollout::Rollout;
+use super::removal;
+use super::rollout::{Rollout, Stopped};
 use super::snapshot::Snapshot;
 use super::survey::Wanted;
 use crate::engine::event::Events;
@@ -39,7 +40,7 @@ impl Change<'_> {
     /// # Errors
     /// `DAEMON_NOT_UP`, or `UPDATE_ROLLED_BACK` where the version before was brought back.
     pub async fn make(&self, wanted: &Wanted, forced: &Forced, on_failure: OnFailure) -> Result<(), Report> {
-        let live = self.snapshot.get(Kind::Deployment, &self.owner.name());
+        let live = self.snapshot.staying(Kind::Deployment, &self.owner.name());
         let desired = wanted.objects.iter().find(|object| object.kind == Kind::Deployment);
         let replaces =
             live.zip(desired).is_some_and(|(live, desired)| history::version(live) != history::version(desired));
@@ -58,6 +59,7 @@ impl Change<'_> {
         match (rollout.wait().await, former) {
             (Ok(()), former) => {
                 let mut past = history::past(self.snapshot, self.owner.id);
+                past.retain(|past| former.as_ref().is_none_or(|former| former.name != past.name));
                 past.splice(0..0, former);
                 let mut garbage = history::garbage(self.snapshot, self.owner.id, &[deployment], &past);
                 garbage.extend(wanted.stale.iter().filter(|(kind, _)| *kind == Kind::Secret).cloned());
@@ -66,11 +68,11 @@ impl Change<'_> {
                 self.events.resource(self.owner.id, self.action, "running", None);
                 Ok(())
             }
-            (Err(blocked), Some(former)) if on_failure == OnFailure::Rollback => {
+            (Err(Stopped::Blocked(blocked)), Some(former)) if on_failure == OnFailure::Rollback => {
                 Err(self.take_back(&rollout, &blocked, wanted, &former).await)
             }
-            (Err(blocked), former) => {
-                let report = rollout.report(&blocked);
+            (Err(stopped), former) => {
+                let report = rollout.report(stopped);
                 Err(if former.is_some() { report.with("kept", true) } else { report })
             }
         }
@@ -80,7 +82,11 @@ impl Change<'_> {
     async fn apply_all(&self, wanted: &Wanted, forced: &Forced) -> Result<Option<Object>, Report> {
         self.held.check()?;
         if let Some(secret) = &wanted.secret {
-            self.cluster.create(secret, false).await?;
+            match self.cluster.create(secret, false).await {
+                // Its name is random, so it was us: the answer was lost on its way.
+                Err(error) if error.http_status_code != 409 => return Err(error),
+                _ => {}
+            }
         }
         let apply = |object: &Object| {
             let force = forced.contains(&(object.kind, object.name.clone()));
@@ -90,6 +96,12 @@ impl Change<'_> {
         let (deployment, others): (Vec<&Object>, Vec<&Object>) =
             wanted.changed.iter().partition(|object| object.kind == Kind::Deployment);
         try_join_all(others.into_iter().map(apply)).await?;
+        let Change { cluster, feed, owner, action, events, .. } = self;
+        let (name, kind) = (owner.name(), Kind::Deployment);
+        if self.snapshot.get(kind, &name).is_some() && self.snapshot.staying(kind, &name).is_none() {
+            // A removal was cut short. What is applied to what is being removed goes with it.
+            removal::wait_gone(cluster, feed, owner.id, *action, events).await?;
+        }
         self.held.check()?;
         let applied = try_join_all(deployment.into_iter().map(apply)).await?;
         Ok(applied.into_iter().next())
@@ -108,7 +120,7 @@ impl Change<'_> {
     /// Brings back the version before, and gives the error that says so.
     async fn take_back(&self, failed: &Rollout<'_>, blocked: &Blocked, wanted: &Wanted, former: &Past) -> Report {
         let Blocked { reason, message, .. } = blocked;
-        let cause = failed.report(blocked);
+        let cause = failed.blocked(blocked);
         let why = format!("{reason}: {message}");
         let rolled_back = format!("{} {why}", time::rfc3339(time::wall()));
         let id = self.owner.id;
@@ -153,7 +165,7 @@ impl Change<'_> {
         }
         let Some(applied) = applied.filter(|object| object.kind == Kind::Deployment) else { return Ok(()) };
         let rollout = self.rollout(&applied);
-        rollout.wait().await.map_err(|blocked| rollout.report(&blocked))
+        rollout.wait().await.map_err(|stopped| rollout.report(stopped))
     }
 
     /// Brings back the version that ran before the present one.
@@ -202,7 +214,7 @@ impl Change<'_> {
         // A manager of its own: the stamp is no part of what is applied.
         let patched = self.cluster.merge(Kind::Deployment, &self.owner.name(), &patch, "alien-restart").await?;
         let rollout = self.rollout(&patched);
-        rollout.wait().await.map_err(|blocked| rollout.report(&blocked))?;
+        rollout.wait().await.map_err(|stopped| rollout.report(stopped))?;
         self.events.resource(self.owner.id, self.action, "running", None);
         Ok(())
     }

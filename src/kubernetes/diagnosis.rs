@@ -33,6 +33,8 @@ const FINAL: Duration = Duration::ZERO;
 const CONTROLLER: Duration = Duration::from_millis(1500);
 /// A cluster that grows by itself says that it does within this.
 const SCHEDULER: Duration = Duration::from_secs(10);
+/// A node that restarts is back within this.
+const NODE: Duration = Duration::from_secs(90);
 /// A registry that is away may come back.
 const REGISTRY: Duration = Duration::from_secs(30);
 
@@ -68,6 +70,13 @@ fn is_current(live: &Object, pod: &Pod) -> bool {
     [labels::VERSION, labels::RESTARTED].iter().all(|key| annotation(pod, key) == wanted[key].as_str())
 }
 
+/// Whether a pod's node has stopped telling about it. Then it is said to be no longer ready by the cluster's controllers,
+/// which know nothing of its containers.
+pub fn is_cut_off(pod: &Pod) -> bool {
+    let is = |kind: &str, status: &str| condition(pod, kind).is_some_and(|condition| condition.status == status);
+    is("Ready", "False") && is("ContainersReady", "True")
+}
+
 pub fn annotation<'p>(pod: &'p Pod, key: &str) -> Option<&'p str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
@@ -95,6 +104,13 @@ fn pod_blocked(pod: &Pod) -> Option<Blocked> {
     if let Some(unscheduled) = unscheduled {
         let reason = unscheduled.reason.as_deref().unwrap_or("Unschedulable");
         let message = unscheduled.message.as_deref().unwrap_or("no node takes its pod");
+        // The taints of a node that does not answer (Kubernetes documentation, "Taints and Tolerations").
+        if ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"]
+            .iter()
+            .any(|taint| message.contains(taint))
+        {
+            return Some(blocked("NodeNotReady", message, NODE));
+        }
         return Some(blocked(reason, message, SCHEDULER));
     }
     let status = pod.status.as_ref()?;

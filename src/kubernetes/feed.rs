@@ -2,31 +2,44 @@
 
 use super::api::Cluster;
 use super::diagnosis;
+use super::failure;
 use super::kind::{Kind, Object};
 use super::labels;
 use super::snapshot::Snapshot;
+use crate::error::Report;
 use crate::model::names;
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Error, Event, watcher};
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const CALM: Duration = Duration::from_secs(10);
 
 /// What there is at this moment.
 #[derive(Default)]
 struct State {
     /// By the daemon's id.
     daemons: HashMap<String, Known>,
-    /// While a kind is being listed (again): the names that were in the list so far. What it does not name is gone.
+    /// While a kind is being listed (again): the names that were in the list so far. What it does not name is gone, but
+    /// until it is whole, what was known stands: half a list would say that things are gone.
     listed: [Option<HashSet<String>>; 2],
     /// Whether each kind has been listed whole.
     synced: [bool; 2],
+    /// Why nothing can be seen any more.
+    refused: Option<Report>,
+    /// How often the server was away or did not answer.
+    losses: u64,
 }
 
 /// What is known of one daemon.
@@ -58,6 +71,10 @@ enum Change<T> {
     Gone(T),
     /// The list is whole.
     Listed,
+    /// The server does not let us see.
+    Refused(Error),
+    /// The server is away.
+    Lost,
 }
 
 impl Feed {
@@ -75,13 +92,14 @@ impl Feed {
         let pods: Api<Pod> = Api::namespaced(client, &cluster.namespace);
         let mut tasks = JoinSet::new();
         let (known, told, name) = (Arc::clone(&state), tell.clone(), deployment.to_owned());
+        let server = cluster.entrance.server.clone();
         tasks.spawn(follow(deployments, config.clone(), move |change| {
-            lock(&known).deployment(change, &name);
+            lock(&known).deployment(change, &name, &server);
             told.send_modify(|count| *count += 1);
         }));
-        let (known, name) = (Arc::clone(&state), deployment.to_owned());
+        let (known, name, server) = (Arc::clone(&state), deployment.to_owned(), cluster.entrance.server.clone());
         tasks.spawn(follow(pods, config, move |change| {
-            lock(&known).pod(change, &name);
+            lock(&known).pod(change, &name, &server);
             tell.send_modify(|count| *count += 1);
         }));
         Feed { state, changes, _tasks: tasks }
@@ -100,6 +118,17 @@ impl Feed {
     /// Whether everything has been seen once.
     pub fn is_synced(&self) -> bool {
         lock(&self.state).synced == [true; 2]
+    }
+
+    /// # Errors
+    /// Why nothing can be seen any more: credentials that have run out, rights that were taken away.
+    pub fn check(&self) -> Result<(), Report> {
+        lock(&self.state).refused.clone().map_or(Ok(()), Err)
+    }
+
+    /// Changes whenever what is known may be old, because the server was away.
+    pub fn losses(&self) -> u64 {
+        lock(&self.state).losses
     }
 
     /// All that is followed; `None` until it has been seen whole. Of other kinds there is nothing in it.
@@ -132,7 +161,7 @@ async fn follow<K>(api: Api<K>, config: watcher::Config, mut tell: impl FnMut(Ch
 where
     K: kube::Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
 {
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, config).backoff(Pause::default()));
     // It goes on for ever: after an error it begins again, each time a little later.
     while let Some(event) = events.next().await {
         match event {
@@ -140,14 +169,70 @@ where
             Ok(Event::InitApply(object) | Event::Apply(object)) => tell(Change::Put(object)),
             Ok(Event::InitDone) => tell(Change::Listed),
             Ok(Event::Delete(object)) => tell(Change::Gone(object)),
-            Err(_) => {}
+            Err(error) if is_refused(&error) => tell(Change::Refused(error)),
+            Err(_) => tell(Change::Lost),
         }
     }
 }
 
+/// Whether asking again will not help.
+fn is_refused(error: &Error) -> bool {
+    let code = match error {
+        Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
+            failure::code(error)
+        }
+        Error::WatchError(status) => Some(status.code),
+        _ => None,
+    };
+    matches!(code, Some(401 | 403))
+}
+
+fn refusal(error: Error, what: &str, server: &str) -> Report {
+    let error = match error {
+        Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => error,
+        Error::WatchError(status) => kube::Error::Api(status),
+        other => return Report::new("CLUSTER_REFUSED", other.to_string()),
+    };
+    failure::report(&error, &format!("watching {what}"), server)
+}
+
+/// Doubles from one trouble to the next, and begins anew once there was none for a while. A server that comes back is
+/// to be noticed soon.
+#[derive(Default)]
+struct Pause(Option<(Duration, Instant)>);
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = match self.0 {
+            Some((pause, at)) if at.elapsed() < CALM => (pause * 2).min(LONGEST_PAUSE),
+            _ => FIRST_PAUSE,
+        };
+        self.0 = Some((pause, Instant::now()));
+        Some(pause)
+    }
+}
+
+impl Backoff for Pause {
+    // That a list is begun (`Event::Init`) counts as a success too, so successes say nothing.
+    fn reset(&mut self) {}
+}
+
 impl State {
-    fn deployment(&mut self, change: Change<DynamicObject>, deployment: &str) {
+    fn deployment(&mut self, change: Change<DynamicObject>, deployment: &str, server: &str) {
+        if !matches!(change, Change::Lost) {
+            self.refused = None;
+        }
         match change {
+            Change::Refused(error) => {
+                self.refused = Some(refusal(error, "deployments", server));
+                self.tell_all();
+            }
+            Change::Lost => {
+                self.losses += 1;
+                self.tell_all();
+            }
             Change::Listing => self.listing(DEPLOYMENTS),
             Change::Listed => {
                 let gone = self.listed(DEPLOYMENTS);
@@ -169,13 +254,24 @@ impl State {
         }
     }
 
-    fn pod(&mut self, change: Change<Pod>, deployment: &str) {
+    fn pod(&mut self, change: Change<Pod>, deployment: &str, server: &str) {
         let place = |pod: &Pod| {
             let ours = diagnosis::annotation(pod, labels::DEPLOYMENT) == Some(deployment);
             let id = diagnosis::annotation(pod, labels::RESOURCE).filter(|_| ours)?;
             Some((id.to_owned(), pod.metadata.name.clone()?))
         };
+        if !matches!(change, Change::Lost) {
+            self.refused = None;
+        }
         match change {
+            Change::Refused(error) => {
+                self.refused = Some(refusal(error, "pods", server));
+                self.tell_all();
+            }
+            Change::Lost => {
+                self.losses += 1;
+                self.tell_all();
+            }
             Change::Listing => self.listing(PODS),
             Change::Listed => {
                 let gone = self.listed(PODS);
@@ -214,9 +310,13 @@ impl State {
     fn listed(&mut self, kind: usize) -> impl Fn(&str) -> bool + use<> {
         let listed = self.listed[kind].take();
         if !std::mem::replace(&mut self.synced[kind], true) {
-            self.daemons.values().for_each(Known::tell);
+            self.tell_all();
         }
         move |name: &str| listed.as_ref().is_some_and(|listed| !listed.contains(name))
+    }
+
+    fn tell_all(&self) {
+        self.daemons.values().for_each(Known::tell);
     }
 
     fn change(&mut self, id: &str, change: impl FnOnce(&mut Known)) {

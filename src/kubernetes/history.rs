@@ -69,24 +69,34 @@ pub async fn keep(cluster: &Cluster, owner: Owner<'_>, snapshot: &Snapshot) -> R
     let name = owner.name();
     let live = PARTS.iter().filter_map(|kind| snapshot.get(*kind, &name));
     let objects: Vec<Value> = live.filter_map(|object| applied(&object.body)).collect();
-    let number = past(snapshot, owner.id).first().map_or(1, |last| last.number + 1);
+    let last = past(snapshot, owner.id).into_iter().next();
+    let number = last.as_ref().map_or(1, |last| last.number + 1);
+    // An update that was cut short has kept it already, before it changed the rights that are its own.
+    let live = snapshot.get(Kind::Deployment, &name).and_then(version);
+    if let Some(last) = last.filter(|last| last.deployment().and_then(version) == live) {
+        return Ok(last);
+    }
     let rest = json!({ "revision": number, "data": { "objects": objects } });
     let revision = owner.object(Kind::ControllerRevision, format!("{name}-v{number}"), rest);
     match cluster.create(&revision, false).await {
-        // A deploy that was cut short has kept it already, or another has been quicker by a hair: the numbers go on.
+        // The answer was lost on its way, or another has been quicker by a hair: the numbers go on.
         Err(error) if error.http_status_code == 409 => Ok(Past::read(&revision)),
         Err(error) => Err(error),
         Ok(_) => Ok(Past::read(&revision)),
     }
 }
 
-/// Past versions, and Secrets of versions, that nobody comes back to: `present` is the Deployment as it is to be,
-/// `past` has the latest version first.
+/// Past versions, and Secrets of versions, that nobody comes back to: the first of `present` is the Deployment as it is
+/// to be, `past` has the latest version first.
 pub fn garbage(snapshot: &Snapshot, id: &str, present: &[&Object], past: &[Past]) -> Vec<(Kind, String)> {
-    let (kept, old) = past.split_at(past.len().min(KEPT));
-    let mut garbage: Vec<(Kind, String)> =
-        old.iter().map(|past| (Kind::ControllerRevision, past.name.clone())).collect();
-    let mut wanted: BTreeSet<String> = kept.iter().filter_map(Past::secret).collect();
+    // What an update kept that was cut short and not gone on with is no past.
+    let now = present.first().and_then(|deployment| version(deployment));
+    let (same, mut kept): (Vec<&Past>, Vec<&Past>) =
+        past.iter().partition(|past| now.is_some() && past.deployment().and_then(version) == now);
+    let old = kept.split_off(kept.len().min(KEPT));
+    let garbage = same.into_iter().chain(old).map(|past| (Kind::ControllerRevision, past.name.clone()));
+    let mut garbage: Vec<(Kind, String)> = garbage.collect();
+    let mut wanted: BTreeSet<String> = kept.into_iter().filter_map(Past::secret).collect();
     wanted.extend(present.iter().filter_map(|object| secret_of(object)));
     let secrets = snapshot.of_daemon(id).filter(|object| object.kind == Kind::Secret && is_version(object));
     garbage.extend(

@@ -102,7 +102,7 @@ pub async fn take(
     deployment: &str,
     seen: Option<Seen>,
     events: &Events,
-    done: oneshot::Sender<()>,
+    mut done: oneshot::Sender<()>,
 ) -> Result<Guard, Report> {
     let name = record::lease_name(deployment);
     let identity = identity()?;
@@ -110,7 +110,9 @@ pub async fn take(
     if let Some(Seen { lease, record }) = seen
         && lease.as_ref().is_none_or(|lease| holder(lease).is_none())
     {
-        match write(cluster, deployment, lease.as_ref(), record, &identity).await {
+        let result;
+        (result, done) = attempt(cluster, deployment, lease, record, &identity, done).await?;
+        match result {
             Ok(()) => return Ok(hold(cluster, name, identity, true, done)),
             Err(error) if matches!(error.http_status_code, 409 | 404) => {}
             Err(error) => return Err(error),
@@ -124,6 +126,10 @@ pub async fn take(
             if !labels::is_of(lease, deployment) {
                 let message = format!("the Lease {name:?} in namespace {:?} is not ours", cluster.namespace);
                 return Err(Report::new("NAME_TAKEN", message).status(409).hint("rename the deployment: --name"));
+            }
+            if holder(lease) == Some(identity.as_str()) {
+                // It was written, and the answer was lost on its way.
+                return Ok(hold(cluster, name, identity, false, done));
             }
             if let Some(holder) = holder(lease) {
                 let version = lease.resource_version().unwrap_or_default().to_owned();
@@ -144,13 +150,47 @@ pub async fn take(
                 }
             }
         }
-        match write(cluster, deployment, lease.as_ref(), None, &identity).await {
+        let result;
+        (result, done) = attempt(cluster, deployment, lease, None, &identity, done).await?;
+        match result {
             Ok(()) => return Ok(hold(cluster, name, identity, false, done)),
             // Somebody was quicker.
             Err(error) if matches!(error.http_status_code, 409 | 404) => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Writes ourselves down in a task of its own: of a caller that is cut short in the middle of it nobody would know whether
+/// the Lease is its. What was taken for nobody is given back.
+async fn attempt(
+    cluster: &Arc<Cluster>,
+    deployment: &str,
+    lease: Option<Object>,
+    record: Option<Value>,
+    identity: &str,
+    done: oneshot::Sender<()>,
+) -> Result<(Result<(), Report>, oneshot::Sender<()>), Report> {
+    let (mut tell, told) = oneshot::channel();
+    let (cluster, deployment, identity) = (Arc::clone(cluster), deployment.to_owned(), identity.to_owned());
+    tokio::spawn(async move {
+        let mut writing = std::pin::pin!(write(&cluster, &deployment, lease.as_ref(), record, &identity));
+        let result = tokio::select! {
+            result = &mut writing => Some(result),
+            () = tell.closed() => None,
+        };
+        let unheard = match result {
+            Some(result) => tell.send((result, done)).err().map(|(_, done)| done),
+            None => {
+                let _ = tokio::time::timeout(super::SETTLE, writing).await;
+                Some(done)
+            }
+        };
+        if unheard.is_some() {
+            give_back(&cluster, &record::lease_name(&deployment), &identity).await;
+        }
+    });
+    told.await.map_err(|_| Report::new("INTERNAL_ERROR", "the task that takes the Lease has ended"))
 }
 
 /// Writes ourselves down, and the record where there is one, provided that the Lease is still as it was seen.

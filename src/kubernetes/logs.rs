@@ -125,7 +125,7 @@ impl Source {
         let feed = Feed::start(&self.cluster, deployment);
         let mut finished = HashSet::new();
         let mut before: Option<(String, String)> = None;
-        while let Some((pod, run)) = self.next_run(&feed, &finished).await {
+        while let Some((pod, run)) = self.next_run(&feed, &finished).await? {
             match &before {
                 // A run that began and ended, or went on, while nobody listened.
                 Some((same, other)) if *same == pod && *other != run => {
@@ -157,20 +157,23 @@ impl Source {
     }
 
     /// The pod and container id of the oldest run that was not read to its end. `None` once the daemon is gone.
-    async fn next_run(&self, feed: &Feed, finished: &HashSet<String>) -> Option<(String, String)> {
+    async fn next_run(&self, feed: &Feed, finished: &HashSet<String>) -> Result<Option<(String, String)>, Report> {
         let mut changes = feed.changes_of(&self.id);
         loop {
             changes.mark_unchanged();
             let (deployment, mut pods) = feed.daemon(&self.id);
             if feed.is_synced() && deployment.is_none() && pods.is_empty() {
-                return None;
+                return Ok(None);
             }
             pods.sort_by_key(|pod| pod.metadata.creation_timestamp.clone());
             let started = pods.iter().filter_map(|pod| Some((pod, diagnosis::container(pod)?.container_id.clone()?)));
             if let Some((pod, run)) = started.into_iter().find(|(_, run)| !finished.contains(run)) {
-                return Some((name(pod), run));
+                return Ok(Some((name(pod), run)));
             }
-            changes.changed().await.ok()?;
+            feed.check()?;
+            if changes.changed().await.is_err() {
+                return Ok(None);
+            }
         }
     }
 

@@ -198,11 +198,12 @@ impl Platform for Kubernetes {
             lease.map(|lease| Seen { lease, record: session.record(deployment) })
         };
         let (done, released) = oneshot::channel();
+        // Before it is taken: a call that is cut short in the middle of that has something to give back too.
+        self.session().released = Some(released);
         let guard = lease::take(cluster, deployment, seen, events, done).await?;
         let mut session = self.session();
         session.held = guard.held();
         session.recorded = guard.is_seamless();
-        session.released = Some(released);
         Ok(Box::new(guard))
     }
 
@@ -297,7 +298,7 @@ impl Platform for Kubernetes {
         }
         let feed = self.feed(deployment).await?;
         let rollout = rollout::Rollout { cluster, feed, applied: live, id, action: Action::None, events: &self.events };
-        rollout.wait().await.map_err(|blocked| rollout.report(&blocked))
+        rollout.wait().await.map_err(|stopped| rollout.report(stopped))
     }
 
     async fn remove(&self, deployment: &str, id: &str, kind: &str, events: &Events) -> Result<(), Report> {

@@ -28,24 +28,36 @@ pub async fn remove(
     // What its pod uses stays until the pod has gone. Foreground: the Deployment stays until then, so that a removal
     // that was cut short is seen, and gone on with.
     try_join_all(deployments.iter().map(|object| cluster.delete(object.kind, &object.name, true))).await?;
+    wait_gone(cluster, feed, id, Action::Delete, events).await?;
+    try_join_all(others.iter().map(|object| cluster.delete(object.kind, &object.name, false))).await?;
+    events.resource(id, Action::Delete, "removed", None);
+    Ok(())
+}
+
+/// Returns once a daemon's Deployment, which is being removed, and its pods are gone.
+pub async fn wait_gone(
+    cluster: &Cluster,
+    feed: &Feed,
+    id: &str,
+    action: Action,
+    events: &Events,
+) -> Result<(), Report> {
     let mut changes = feed.changes_of(id);
     loop {
         changes.mark_unchanged();
         let (live, pods) = feed.daemon(id);
         if feed.is_synced() && live.is_none() && pods.is_empty() {
-            break;
+            return Ok(());
         }
+        feed.check()?;
         if tokio::time::timeout(SILENCE, changes.changed()).await.is_err() {
             for pod in &pods {
                 let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
                 let trouble = notices::node_trouble(cluster, node).await;
                 let what = trouble.unwrap_or_else(|| "it is still ending".to_owned());
                 let pod = pod.metadata.name.as_deref().unwrap_or_default();
-                events.resource(id, Action::Delete, "stopping", Some(format!("pod {pod:?}: {what}")));
+                events.resource(id, action, "stopping", Some(format!("pod {pod:?}: {what}")));
             }
         }
     }
-    try_join_all(others.iter().map(|object| cluster.delete(object.kind, &object.name, false))).await?;
-    events.resource(id, Action::Delete, "removed", None);
-    Ok(())
 }

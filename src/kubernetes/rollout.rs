@@ -29,6 +29,14 @@ pub struct Rollout<'a> {
     pub events: &'a Events,
 }
 
+/// Why waiting ended before the daemon was up.
+pub enum Stopped {
+    /// It will not come up.
+    Blocked(Blocked),
+    /// The server does not let us see how it is.
+    Unseen(Report),
+}
+
 /// How far a Deployment is (`kubectl rollout status`, in its order).
 enum Progress {
     /// Up.
@@ -44,10 +52,10 @@ impl Rollout<'_> {
     ///
     /// # Errors
     /// What blocks it, once that will not pass by itself.
-    pub async fn wait(&self) -> Result<(), Blocked> {
+    pub async fn wait(&self) -> Result<(), Stopped> {
         let mut changes = self.feed.changes_of(self.id);
         let mut told: Option<String> = None;
-        let mut since: Option<(String, Instant)> = None;
+        let mut since: Option<(u64, Instant)> = None;
         let mut quiet = Instant::now();
         loop {
             changes.mark_unchanged();
@@ -57,7 +65,9 @@ impl Rollout<'_> {
             if let Some(live) = live.as_deref() {
                 let blocked = match progress(live) {
                     Progress::Done => return Ok(()),
-                    Progress::Overdue(message) => return Err(self.overdue(live, &pods, message).await),
+                    Progress::Overdue(message) => {
+                        return Err(Stopped::Blocked(self.overdue(live, &pods, message).await));
+                    }
                     Progress::Waiting if is_observed(live) => diagnosis::blocked(live, &pods),
                     Progress::Waiting => None,
                 };
@@ -67,19 +77,22 @@ impl Rollout<'_> {
                         quiet = Instant::now();
                         self.tell(&mut told, &blocked);
                         // Reasons alternate (ErrImagePull, ImagePullBackOff) while the trouble is one.
-                        let begun = match &since {
-                            Some((_, begun)) => *begun,
-                            None => Instant::now(),
+                        // While nothing is told nobody knows whether it passes.
+                        let losses = self.feed.losses();
+                        let begun = match since {
+                            Some((same, begun)) if same == losses => begun,
+                            _ => Instant::now(),
                         };
-                        since = Some((blocked.reason.clone(), begun));
+                        since = Some((losses, begun));
                         let left = blocked.patience.saturating_sub(begun.elapsed());
                         if left.is_zero() && !self.grows(&blocked).await {
-                            return Err(blocked);
+                            return Err(Stopped::Blocked(blocked));
                         }
                         wake = if left.is_zero() { SILENCE } else { left };
                     }
                 }
             }
+            self.feed.check().map_err(Stopped::Unseen)?;
             if tokio::time::timeout(wake, changes.changed()).await.is_err() && quiet.elapsed() >= SILENCE {
                 quiet = Instant::now();
                 if let Some(message) = self.whispered(live.as_deref(), &pods).await
@@ -109,12 +122,15 @@ impl Rollout<'_> {
 
     /// What is said about a pod, or its node, nowhere but in events.
     async fn whispered(&self, live: Option<&Object>, pods: &[Pod]) -> Option<String> {
-        let pod = diagnosis::current(live?, pods)?;
+        // As long as there is no new pod, the old one is still ending.
+        let current = diagnosis::current(live?, pods);
+        let pod = current.or_else(|| pods.first())?;
         let name = pod.metadata.name.as_deref()?;
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         if let Some(trouble) = notices::node_trouble(self.cluster, node).await {
             return Some(trouble);
         }
+        current?;
         let notices = notices::of_object(self.cluster, "Pod", name).await.unwrap_or_default();
         let worst = notices.iter().rfind(|notice| notice.warning)?;
         Some(format!("{}: {}", worst.reason, worst.message))
@@ -132,8 +148,16 @@ impl Rollout<'_> {
         })
     }
 
+    /// The error for a rollout that was not waited for to its end.
+    pub fn report(&self, stopped: Stopped) -> Report {
+        match stopped {
+            Stopped::Blocked(blocked) => self.blocked(&blocked),
+            Stopped::Unseen(report) => report,
+        }
+    }
+
     /// The error for a daemon that does not come up.
-    pub fn report(&self, blocked: &Blocked) -> Report {
+    pub fn blocked(&self, blocked: &Blocked) -> Report {
         let Blocked { reason, message, pod, exit, last_lines, .. } = blocked;
         let place = pod.as_ref().map_or_else(String::new, |pod| format!(" (pod {pod:?})"));
         let text = format!("daemon {:?} does not come up: {reason}: {message}{place}", self.id);
@@ -171,6 +195,9 @@ fn hint(reason: &str, message: &str, id: &str) -> Option<String> {
         }
         "Unschedulable" => "ask for less (cpu, memory), or add a node",
         "StartError" | "RunContainerError" => "look at its command, and at the image's entry point",
+        "NodeNotReady" => {
+            "is the node up, and does its kubelet run? `kubectl describe node` says since when it is silent"
+        }
         "CreateContainerConfigError" => "what its environment refers to is missing; deploying again makes it anew",
         "FailedCreate" if message.contains("serviceaccount ") => {
             "its ServiceAccount is gone; deploying again makes it anew"

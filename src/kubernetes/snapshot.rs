@@ -35,6 +35,11 @@ impl Snapshot {
         self.objects.get(&(kind, name.to_owned()))
     }
 
+    /// An object that is not being removed.
+    pub fn staying(&self, kind: Kind, name: &str) -> Option<&Object> {
+        self.get(kind, name).filter(|object| object.body["metadata"]["deletionTimestamp"].is_null())
+    }
+
     /// The objects of one daemon.
     pub fn of_daemon<'s>(&'s self, id: &'s str) -> impl Iterator<Item = &'s Object> {
         self.objects.values().filter(move |object| object.annotation(labels::RESOURCE) == Some(id))

@@ -59,7 +59,15 @@ fn daemon(deployment: &str, id: &str, snapshot: &Snapshot, warnings: &[(String, 
     if let Some(pod) = pod {
         describe_pod(&mut status, pod);
     }
-    status.conditions.push(ready(live, state, blocked.as_ref()));
+    status.conditions.push(match pod.filter(|pod| diagnosis::is_cut_off(pod)) {
+        Some(pod) => {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+            let message =
+                format!("NodeNotReady: the node {node:?} does not answer; what becomes of its pod is not known");
+            Condition::new("Ready", false, "NodeNotReady", message)
+        }
+        None => ready(live, state, blocked.as_ref()),
+    });
     if let Some(said) = live.annotation(labels::ROLLED_BACK) {
         let (at, why) = said.split_once(' ').unwrap_or(("", said));
         let message = format!("the last update did not come up, and the version before was brought back: {why}");
@@ -79,7 +87,7 @@ fn state(live: &Object, pod: Option<&Pod>, blocked: Option<&diagnosis::Blocked>)
     }
     match blocked {
         Some(blocked) if blocked.reason == "CrashLoopBackOff" => return State::CrashLooping,
-        Some(blocked) if blocked.reason == "Unschedulable" => return State::Pending,
+        Some(blocked) if matches!(blocked.reason.as_str(), "Unschedulable" | "NodeNotReady") => return State::Pending,
         Some(_) => return State::Failed,
         None => {}
     }

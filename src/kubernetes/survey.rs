@@ -258,11 +258,12 @@ impl Surroundings<'_> {
         };
         let (mut to, mut from) = (Fields::new(), Fields::new());
         for object in &objects {
-            let (new, old) = match self.snapshot.get(object.kind, &object.name) {
+            let staying = self.snapshot.staying(object.kind, &object.name);
+            let (new, old) = match staying {
                 Some(live) => drift::differences(object, live),
                 None => (drift::existence(object), Fields::new()),
             };
-            if new != old || !self.snapshot.objects.contains_key(&(object.kind, object.name.clone())) {
+            if new != old || staying.is_none() {
                 wanted.changed.push(object.clone());
             }
             to.extend(new);
