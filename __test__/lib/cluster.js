@@ -94,8 +94,8 @@ function testCluster(bed) {
 
   its.one = async (deployment, id) => (await deployment.status()).resources.find((resource) => resource.id === id)
   // Right behind the command: what stands behind a `--` is not for us.
-  its.cli = ([command, ...words], options) =>
-    bed.cli([command, "-p", "kubernetes", "--kubeconfig", its.cluster.kubeconfig, "--namespace", its.namespace, ...words], options)
+  its.words = ([command, ...words]) => [command, "-p", "kubernetes", "--kubeconfig", its.cluster.kubeconfig, "--namespace", its.namespace, ...words]
+  its.cli = (args, options) => bed.cli(its.words(args), options)
 
   const make = async (space) => {
     await space.kubectl("create", "namespace", space.namespace)
