@@ -29,7 +29,7 @@ needs(missing()).describe("a cluster", () => {
       const lines = (await until(deployment, "connector", /^here$/)).join("\n")
       for (const [name, value] of Object.entries(odd)) expect(`${lines}\n`).toContain(`env ${name}=${value}\n`)
       const { spec, metadata } = await live()
-      expect(spec).toMatchObject({ replicas: 1, strategy: { type: "Recreate" }, minReadySeconds: 1 })
+      expect(spec).toMatchObject({ replicas: 1, strategy: { type: "Recreate" }, minReadySeconds: 2 })
       expect(spec.template.spec).toMatchObject({ automountServiceAccountToken: false, serviceAccountName: "edge-connector", terminationGracePeriodSeconds: 30 })
       expect(spec.template.spec.containers[0].resources).toEqual({ requests: { cpu: "50m", memory: "16Mi" }, limits: { memory: "64Mi" } })
       expect(metadata.labels).toMatchObject({ "app.kubernetes.io/managed-by": "alien", "app.kubernetes.io/part-of": "edge" })
@@ -84,7 +84,7 @@ needs(missing()).describe("a cluster", () => {
       expect(error).toMatchObject({ code: "APPLY_CONFLICT", context: { managers: ["gitops"], fields: [".spec.minReadySeconds"] } })
       expect(error.message).toBe('Deployment "edge-connector" is also applied by gitops, which wants otherwise: .spec.minReadySeconds')
       await its.deploy(stack, { kubernetes: { forceConflicts: true } })
-      expect((await live()).spec.minReadySeconds).toBe(1)
+      expect((await live()).spec.minReadySeconds).toBe(2)
     })
 
     test("never touches an object that is somebody else's", async () => {

@@ -70,6 +70,11 @@ fn is_current(live: &Object, pod: &Pod) -> bool {
     [labels::VERSION, labels::RESTARTED].iter().all(|key| annotation(pod, key) == wanted[key].as_str())
 }
 
+/// Whether a pod counts as ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|condition| condition.status == "True")
+}
+
 /// Whether a pod's node has stopped telling about it. Then it is said to be no longer ready by the cluster's controllers,
 /// which know nothing of its containers.
 pub fn is_cut_off(pod: &Pod) -> bool {

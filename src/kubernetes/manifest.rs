@@ -21,8 +21,9 @@ const DEFAULT_MEMORY: &str = "128Mi";
 pub const GRACE_SECONDS: u32 = 30;
 /// A rollout without progress for so long has failed.
 const PROGRESS_DEADLINE_SECONDS: u32 = 600;
-/// A program that ends at once never counts as available; as long as `settleMs` on Local.
-const MIN_READY_SECONDS: u32 = 1;
+/// A program that ends at once does not count as available. Kubernetes cuts the time at which a pod became ready to whole
+/// seconds: 2 are at least 1, which is `settleMs` on Local.
+const MIN_READY_SECONDS: u32 = 2;
 /// Versions that the cluster itself keeps for `kubectl rollout undo`.
 const REVISIONS: u32 = 2;
 

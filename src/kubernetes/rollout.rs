@@ -17,6 +17,10 @@ use tokio::time::Instant;
 /// A pod that says nothing for so long is asked about: what keeps its sandbox from being made is told in events only.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// A kubelet looks at its containers once a second: one that it saw running just before its end is ready until the next
+/// look, and a little longer until that is told.
+const NEXT_LOOK: Duration = Duration::from_millis(1300);
+
 /// What a rollout is of.
 pub struct Rollout<'a> {
     pub cluster: &'a Cluster,
@@ -57,14 +61,24 @@ impl Rollout<'_> {
         let mut told: Option<String> = None;
         let mut since: Option<(u64, Instant)> = None;
         let mut quiet = Instant::now();
+        let mut ready: Option<Instant> = None;
         loop {
             changes.mark_unchanged();
             let (live, pods) = self.feed.daemon(self.id);
             let live = live.filter(|live| self.feed.is_synced() && live.generation() >= self.applied.generation());
             let mut wake = SILENCE;
             if let Some(live) = live.as_deref() {
+                let is_ready = diagnosis::current(live, &pods).is_some_and(diagnosis::is_ready);
+                ready = ready.filter(|_| is_ready).or_else(|| is_ready.then(Instant::now));
                 let blocked = match progress(live) {
-                    Progress::Done => return Ok(()),
+                    Progress::Done => {
+                        let left = NEXT_LOOK.saturating_sub(ready.get_or_insert_with(Instant::now).elapsed());
+                        if left.is_zero() {
+                            return Ok(());
+                        }
+                        wake = left;
+                        None
+                    }
                     Progress::Overdue(message) => {
                         return Err(Stopped::Blocked(self.overdue(live, &pods, message).await));
                     }

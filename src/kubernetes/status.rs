@@ -97,14 +97,10 @@ fn state(live: &Object, pod: Option<&Pod>, blocked: Option<&diagnosis::Blocked>)
     match pod {
         None => State::Pending,
         Some(pod) if pod.metadata.deletion_timestamp.is_some() => State::Stopping,
-        Some(pod) if rollout::is_up(live) && is_ready(pod) => State::Running,
+        Some(pod) if rollout::is_up(live) && diagnosis::is_ready(pod) => State::Running,
         Some(pod) if diagnosis::container(pod).is_none() => State::Pending,
         Some(_) => State::Starting,
     }
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    diagnosis::condition(pod, "Ready").is_some_and(|condition| condition.status == "True")
 }
 
 fn describe_pod(status: &mut ResourceStatus, pod: &Pod) {
