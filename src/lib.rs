@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! node        the N-API surface
+//! commands    the manager of commands: protocol, store, HTTP
 //! kubernetes  `Platform` in a cluster: manifests, apply, rollout, diagnosis
 //! local       `Platform` on this machine: image + sandbox + supervisor
 //! engine      plan = desired against observed; owns `trait Platform`
@@ -22,6 +23,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("this crate is for Linux: Local runs on its namespaces");
 
+#[cfg(feature = "manager")]
+pub mod commands;
 #[cfg(feature = "addon")]
 pub mod engine;
 pub mod error;

@@ -1,4 +1,5 @@
-// Builds what Node loads (the addon), what outlives it (the helper) and, when asked, what editors read (index.d.ts).
+// Builds what Node loads (the addon), what outlives it (the helper, and the manager of commands) and, when asked, what
+// editors read (index.d.ts).
 //
 //   node tools/build.mjs            whatever is older than its sources
 //   node tools/build.mjs --debug    the addon without optimisation
@@ -24,6 +25,7 @@ const profile = flags.debug ? "debug" : "release"
 const target = process.env.CARGO_TARGET_DIR ?? join(root, "target")
 const addon = join(root, "alien.linux-x64-gnu.node")
 const helper = join(root, "alien-supervisor")
+const manager = join(root, "alien-manager")
 const declarations = join(root, "index.d.ts")
 
 /** Ends with words for a person. */
@@ -84,13 +86,14 @@ function buildAddon() {
   install(built, addon)
 }
 
-function buildHelper() {
-  if (isFresh(helper, ...RUST)) return
+/** One static file: it is copied away from here and started in folders that have no libraries. */
+function buildStatic(program, profile, features) {
+  if (isFresh(program, ...RUST)) return
   needCargo()
-  const args = ["build", "--profile", "helper", "--no-default-features", "--bin", "alien-supervisor", "--target", HELPER_TARGET]
-  // One static file: it is copied away from here and started in folders that have no libraries.
+  const name = basename(program)
+  const args = ["build", "--profile", profile, "--no-default-features", ...features, "--bin", name, "--target", HELPER_TARGET]
   run("cargo", args, { RUSTFLAGS: "-C target-feature=+crt-static" })
-  install(join(target, HELPER_TARGET, "helper", "alien-supervisor"), helper)
+  install(join(target, HELPER_TARGET, profile, name), program)
 }
 
 /** The shapes of data, out of the Rust sources: napi's macros write them down while the crate is checked. */
@@ -138,8 +141,9 @@ if (flags.check) {
   writeFileSync(declarations, await joinTypes())
 } else {
   buildAddon()
-  buildHelper()
-  for (const product of [addon, helper]) {
+  buildStatic(helper, "helper", [])
+  buildStatic(manager, "release", ["--features", "manager"])
+  for (const product of [addon, helper, manager]) {
     const packaged = join(platform, basename(product))
     if (!existsSync(packaged) || statSync(packaged).mtimeMs < statSync(product).mtimeMs) install(product, packaged)
   }

@@ -33,21 +33,21 @@ struct Packaged {
 }
 
 impl Packaged {
-    /// Reads the file once for as long as it stays the same: it is large, and asked about by every call.
+    /// Reads a file once for as long as it stays the same: it is large, and asked about by every call.
     fn of(path: &Path) -> io::Result<Packaged> {
         type Key = (PathBuf, u64, i64, i64);
-        static KNOWN: Mutex<Option<(Key, Packaged)>> = Mutex::new(None);
+        static KNOWN: Mutex<Vec<(Key, Packaged)>> = Mutex::new(Vec::new());
         let metadata = fs::metadata(path)?;
         let key = (path.to_owned(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec());
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((there, packaged)) = &*known
-            && *there == key
-        {
+        if let Some((_, packaged)) = known.iter().find(|(there, _)| *there == key) {
             return Ok(packaged.clone());
         }
         let bytes = fs::read(path)?;
         let packaged = Packaged { digest: short_digest(&bytes), size: bytes.len() as u64 };
-        *known = Some((key, packaged.clone()));
+        // One of each path: what was replaced is never asked about again.
+        known.retain(|((there, ..), _)| there != path);
+        known.push((key, packaged.clone()));
         Ok(packaged)
     }
 }
@@ -57,29 +57,43 @@ fn short_digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Copies a program of the package to where its digest says, unless it is there. Gives where it is, and the digest.
+fn copy_in(packaged: &Path, place: impl Fn(&str) -> PathBuf) -> Result<(PathBuf, String), Report> {
+    let missing = |error: io::Error| {
+        Report::new("HELPER_MISSING", format!("cannot read the program {}: {error}", packaged.display()))
+            .hint("reinstall @alienplatform/core; in a clone, run `npm run build`")
+    };
+    let Packaged { digest, size } = Packaged::of(packaged).map_err(missing)?;
+    let program = place(&digest);
+    if !fs::metadata(&program).is_ok_and(|there| there.len() == size) {
+        let bytes = fs::read(packaged).map_err(missing)?;
+        let dir = program.parent().unwrap_or(&program);
+        make_dir(dir)?;
+        let copy = || {
+            // Named for this process: two that install at once both end with a whole file.
+            let staged = dir.join(format!(".{}", crate::sys::process::random_name()?));
+            fs::write(&staged, &bytes)?;
+            fs::set_permissions(&staged, fs::Permissions::from_mode(0o700))?;
+            fs::rename(&staged, &program)
+        };
+        copy().map_err(|error| unusable(&program, &error))?;
+    }
+    Ok((program, digest))
+}
+
 impl Helper {
     /// Copies the package's helper into the state directory, unless this very one is there.
     pub fn install(layout: &Layout, packaged: &Path) -> Result<Helper, Report> {
-        let missing = |error: io::Error| {
-            Report::new("HELPER_MISSING", format!("cannot read the helper program {}: {error}", packaged.display()))
-                .hint("reinstall @alienplatform/core; in a clone, run `npm run build`")
-        };
-        let Packaged { digest, size } = Packaged::of(packaged).map_err(missing)?;
-        let dir = layout.bin().join(&digest);
-        let program = dir.join("alien-supervisor");
-        if !fs::metadata(&program).is_ok_and(|there| there.len() == size) {
-            let bytes = fs::read(packaged).map_err(missing)?;
-            make_dir(&dir)?;
-            let copy = || {
-                // Named for this process: two that install at once both end with a whole file.
-                let staged = dir.join(format!(".{}", crate::sys::process::random_name()?));
-                fs::write(&staged, &bytes)?;
-                fs::set_permissions(&staged, fs::Permissions::from_mode(0o700))?;
-                fs::rename(&staged, &program)
-            };
-            copy().map_err(|error| unusable(&program, &error))?;
-        }
+        let (program, digest) = copy_in(packaged, |digest| layout.bin().join(digest).join("alien-supervisor"))?;
         Ok(Helper { layout: layout.clone(), program, digest })
+    }
+
+    /// Copies another program of the package into a folder of its own beside the helper, as the whole of an image.
+    /// Gives the folder, and the program's digest.
+    pub fn install_beside(&self, packaged: &Path, name: &str) -> Result<(PathBuf, String), Report> {
+        let file = packaged.file_name().unwrap_or_default();
+        let (program, digest) = copy_in(packaged, |digest| self.layout.bin().join(digest).join(name).join(file))?;
+        Ok((program.parent().unwrap_or(&program).to_owned(), digest))
     }
 
     /// What this machine allows in this state directory. Found out once for each boot, then remembered.

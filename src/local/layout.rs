@@ -8,6 +8,7 @@
 //!     lock                                held while it is being changed
 //!     resources/<id>.json                 a resource that is not a daemon
 //!     daemons/<id>/                       a daemon: see `supervisor`
+//! <state>/manager/                        the manager of commands: see `commands`
 //! <state>/data/<name>/<id>/               what a linked resource stores; outlives the deployment
 //! <state>/data/<name>/volumes/<id>/       a daemon's image volumes; outlive the deployment
 //! <state>/scan.lock, scanner.sock, scanner.log
@@ -46,6 +47,11 @@ impl Layout {
 
     pub fn store(&self) -> PathBuf {
         self.root.join("store")
+    }
+
+    /// Of the manager of commands; see `commands`.
+    pub fn manager(&self) -> PathBuf {
+        self.root.join("manager")
     }
 
     pub fn deployment(&self, name: &str) -> PathBuf {

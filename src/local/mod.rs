@@ -1,6 +1,7 @@
 //! `Platform` on this machine: images, sandboxes and supervisors, no container engine.
 
 mod account;
+mod commands;
 mod control;
 mod daemon;
 mod deployment;
@@ -23,6 +24,7 @@ use crate::preflight::{Check, Status};
 use crate::sandbox::ids::Ids;
 use crate::supervisor::spec;
 use async_trait::async_trait;
+use commands::Commands;
 use daemon::DaemonDir;
 use futures_util::stream::{self, StreamExt};
 use helper::Helper;
@@ -44,6 +46,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The package's `alien-supervisor`.
     pub helper: PathBuf,
+    /// The package's `alien-manager`.
+    pub manager: PathBuf,
     /// Registries, credentials, pull policy.
     pub images: image::Options,
 }
@@ -91,6 +95,11 @@ impl Local {
 
     fn daemon_dir<'a>(&'a self, machine: &'a Machine, deployment: &'a str, id: &'a str) -> DaemonDir<'a> {
         DaemonDir { layout: &self.layout, helper: &machine.helper, deployment, id }
+    }
+
+    fn commands<'a>(&'a self, machine: &'a Machine) -> Commands<'a> {
+        let (layout, packaged, ids) = (&self.layout, self.options.manager.as_path(), &self.ids);
+        Commands { layout, helper: &machine.helper, packaged, ids, overlay: machine.overlay }
     }
 
     /// The folder of a daemon that must be there.
@@ -262,6 +271,7 @@ impl Platform for Local {
         let observed = observe::observe(&self.layout, deployment).await;
         let machine = self.machine().await?;
         let digests = self.resolve(machine, deployment, stack).await?;
+        let manager = commands::url(&self.layout);
         let mut desired = Vec::with_capacity(stack.resources.len());
         for (id, entry) in stack.resources.iter() {
             let Resource::Daemon(daemon) = &entry.config else {
@@ -272,14 +282,18 @@ impl Platform for Local {
             };
             let digest = &digests[declared_image(daemon)?];
             let secrets = kept_secrets(id, &inputs.secrets, &observed);
-            let fields = version::fields(stack, daemon, digest, &secrets);
+            let fields = version::fields(stack, daemon, digest, &secrets, &manager);
             desired.push(Desired { id: id.to_owned(), kind: "daemon", fields });
         }
         Ok(Survey { desired, observed })
     }
 
     async fn begin(&self, deployment: &str, stack: &Stack) -> Result<(), Report> {
-        deployment::begin(&self.layout, deployment, stack)
+        deployment::begin(&self.layout, deployment, stack)?;
+        if stack.daemons().any(|daemon| daemon.commands_enabled) {
+            self.commands(self.machine().await?).ensure(deployment, &Events::ignored()).await?;
+        }
+        Ok(())
     }
 
     async fn apply(
@@ -310,6 +324,11 @@ impl Platform for Local {
             .fetch(machine, daemon, digest, events)
             .await
             .map_err(|error| error.with("daemon", daemon.id.as_str()))?;
+        let commands = self.commands(machine);
+        let access = match daemon.commands_enabled {
+            true => Some(commands.access(deployment, &daemon.id).await?),
+            false => None,
+        };
         let run = version::spec(&version::Parts {
             layout: &self.layout,
             deployment,
@@ -319,8 +338,10 @@ impl Platform for Local {
             image: &image,
             ids: &self.ids,
             overlay: machine.overlay,
+            commands: access,
         })?;
-        dir.put(&Document { declared, run }, action, events).await
+        dir.put(&Document { declared, run }, action, events).await?;
+        if daemon.commands_enabled { Ok(()) } else { commands.forget(deployment, &daemon.id, events).await }
     }
 
     async fn wait_up(&self, deployment: &str, id: &str, kind: &str) -> Result<(), Report> {
@@ -332,7 +353,9 @@ impl Platform for Local {
 
     async fn remove(&self, deployment: &str, id: &str, kind: &str, events: &Events) -> Result<(), Report> {
         if kind == "daemon" {
-            return self.daemon_dir(self.machine().await?, deployment, id).remove(events).await;
+            let machine = self.machine().await?;
+            self.daemon_dir(machine, deployment, id).remove(events).await?;
+            return self.commands(machine).forget(deployment, id, events).await;
         }
         let path = self.layout.resources(deployment).join(format!("{id}.json"));
         match std::fs::remove_file(&path) {
@@ -343,6 +366,9 @@ impl Platform for Local {
     }
 
     async fn end(&self, deployment: &str, data: bool) -> Result<(), Report> {
+        if self.layout.manager().exists() {
+            self.commands(self.machine().await?).forget_deployment(deployment, data, &Events::ignored()).await?;
+        }
         let stored = self.layout.data(deployment);
         if data && stored.exists() {
             self.machine().await?.helper.remove(&stored, &self.ids)?;

@@ -1,5 +1,6 @@
 //! From a declared daemon and its image to what a supervisor is told.
 
+use super::commands::{Access, TOKEN_DIR};
 use super::layout::Layout;
 use crate::engine::plan::{Field, Fields, sounds_secret};
 use crate::error::Report;
@@ -43,8 +44,14 @@ pub const DIGEST: &str = "digest";
 /// The prefix of fields that hold secrets.
 pub const SECRETS: &str = "secrets.";
 
-/// Everything about a daemon that a change of matters.
-pub fn fields(stack: &Stack, daemon: &Daemon, digest: &str, secrets: &BTreeMap<String, String>) -> Fields {
+/// Everything about a daemon that a change of matters. `manager` is where its commands come from.
+pub fn fields(
+    stack: &Stack,
+    daemon: &Daemon,
+    digest: &str,
+    secrets: &BTreeMap<String, String>,
+    manager: &str,
+) -> Fields {
     let mut fields = Fields::new();
     let mut set = |path: String, value: Field| drop(fields.insert(path, value));
     if let Code::Image { image } = &daemon.code {
@@ -55,6 +62,9 @@ pub fn fields(stack: &Stack, daemon: &Daemon, digest: &str, secrets: &BTreeMap<S
         set("command".to_owned(), Field::shown(json!(command)));
     }
     set("commandsEnabled".to_owned(), Field::shown(daemon.commands_enabled));
+    if daemon.commands_enabled {
+        set("commandsUrl".to_owned(), Field::shown(manager));
+    }
     for (name, bounds) in [("cpu", &daemon.cpu), ("memory", &daemon.memory)] {
         if let Some(bounds) = bounds {
             set(name.to_owned(), Field::shown(json!(bounds)));
@@ -100,6 +110,8 @@ pub struct Parts<'a> {
     pub image: &'a Image,
     pub ids: &'a Ids,
     pub overlay: bool,
+    /// Where it takes commands from, if it does.
+    pub commands: Option<Access>,
 }
 
 /// Puts a version together.
@@ -128,11 +140,17 @@ pub fn spec(parts: &Parts<'_>) -> Result<Spec, Report> {
         read_only: false,
         filled_from_image: true,
     }));
+    mounts.extend(parts.commands.iter().map(|access| Mount {
+        source: access.dir.clone(),
+        target: PathBuf::from(TOKEN_DIR),
+        read_only: true,
+        filled_from_image: false,
+    }));
     // Parents before what is mounted in them.
     mounts.sort_by(|a, b| a.target.cmp(&b.target));
     let short_digest: String =
         image.digest.chars().filter(char::is_ascii_alphanumeric).skip("sha256".len()).take(16).collect();
-    let mut spec = Spec {
+    let spec = Spec {
         version: String::new(),
         image: match &daemon.code {
             Code::Image { image } => image.clone(),
@@ -158,9 +176,14 @@ pub fn spec(parts: &Parts<'_>) -> Result<Spec, Report> {
         settle_ms: SETTLE_MS,
         log: LogLimits::default(),
     };
+    Ok(stamped(spec))
+}
+
+/// A version with its name, which differs whenever anything else does.
+pub fn stamped(mut spec: Spec) -> Spec {
     let digest = Sha256::digest(serde_json::to_vec(&spec).unwrap_or_default());
     spec.version = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Ok(spec)
+    spec
 }
 
 fn absolute(path: &str) -> PathBuf {
@@ -181,10 +204,27 @@ fn environment(parts: &Parts<'_>, bindings: Vec<(String, String)>) -> Vec<String
     };
     variables.extend(parts.fields.iter().filter_map(secret));
     variables.extend(bindings);
+    if let Some(access) = &parts.commands {
+        variables.extend(commands(access, &parts.daemon.id));
+    }
     variables.insert("ALIEN_DEPLOYMENT_TYPE".to_owned(), "local".to_owned());
     variables.insert("ALIEN_DEPLOYMENT_ID".to_owned(), parts.deployment.to_owned());
     variables.entry("HOSTNAME".to_owned()).or_insert_with(|| parts.daemon.id.clone());
     variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// What a receiver reads. The last two are what older ones look for.
+fn commands(access: &Access, id: &str) -> [(String, String); 7] {
+    [
+        ("ALIEN_COMMANDS_URL", access.url.clone()),
+        ("ALIEN_COMMANDS_TOKEN", access.token.clone()),
+        ("ALIEN_COMMANDS_TOKEN_FILE", format!("{TOKEN_DIR}/token")),
+        ("ALIEN_COMMANDS_TARGET_RESOURCE_ID", id.to_owned()),
+        ("ALIEN_COMMANDS_TARGET_RESOURCE_TYPE", "daemon".to_owned()),
+        ("ALIEN_COMMANDS_POLLING_ENABLED", "true".to_owned()),
+        ("ALIEN_COMMANDS_POLLING_URL", access.url.clone()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
 }
 
 /// What the daemon's links put into its environment and its file system. What is not granted is not there.

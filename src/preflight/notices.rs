@@ -23,10 +23,15 @@ fn commands(subject: &Subject) -> Option<Vec<Issue>> {
     if !subject.can_run() || daemons.peek().is_none() {
         return None;
     }
-    let message = "commands are not available yet in this version: the daemon runs, but no manager delivers to it";
+    // Local starts its own.
+    if subject.platform == Platform::Local {
+        return Some(Vec::new());
+    }
+    let message =
+        "commands are not available on Kubernetes in this version: the daemon runs, but no manager delivers to it";
     let issue = |daemon| {
         at_daemon(daemon, &["commandsEnabled".into()], message).hint(
-            "nothing to do: the stack may stay as it is, and takes commands once a version with a manager deploys it",
+            "nothing to do: the stack may stay as it is, and takes commands once a version with a manager for clusters deploys it",
         )
     };
     Some(daemons.map(issue).collect())

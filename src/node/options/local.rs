@@ -34,9 +34,12 @@ pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
     if let Some(raw) = field(fields, "registries") {
         read_registries(raw, &at.key("registries"), &mut registries, issues);
     }
+    let helper = default(defaults, "helper").map(PathBuf::from).unwrap_or_default();
     Options {
         state_dir,
-        helper: default(defaults, "helper").map(PathBuf::from).unwrap_or_default(),
+        // They are shipped side by side.
+        manager: helper.with_file_name("alien-manager"),
+        helper,
         images: image::Options { registries, docker_config, pull },
     }
 }

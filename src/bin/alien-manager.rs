@@ -1,0 +1,97 @@
+//! The manager of commands as a program. See `alien_core::commands`.
+
+use alien_core::commands::limits::Limits;
+use alien_core::commands::server::{Config, serve};
+use clap::{Args, Parser, Subcommand};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Keeps and delivers commands for daemons.
+#[derive(Parser)]
+#[command(name = "alien-manager", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run until SIGTERM. Prints {"url"} once it listens; logs to standard error.
+    Serve(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Folder for database and signing key; made where it is missing
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Address and port on loopback; port 0 takes any
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: std::net::SocketAddr,
+    /// File with a token that may do everything
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+    /// Commands that may wait for one daemon
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().pending)]
+    most_pending: usize,
+    /// Deliveries of one command before it has failed
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().attempts)]
+    most_attempts: u32,
+    /// Days for which ended commands are kept
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    retention_days: u32,
+    /// Connections at once
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections)]
+    most_connections: usize,
+}
+
+/// Tells whoever supervises us that we answer (sd_notify(3)); where nobody asked for that, nothing.
+fn tell_ready() {
+    let Some(name) = std::env::var("NOTIFY_SOCKET").ok().and_then(|name| name.strip_prefix('@').map(str::to_owned))
+    else {
+        return;
+    };
+    let sent = SocketAddr::from_abstract_name(name).and_then(|address| {
+        let socket = UnixDatagram::unbound()?;
+        socket.connect_addr(&address)?;
+        socket.send(b"READY=1")
+    });
+    if let Err(error) = sent {
+        tracing::warn!(%error, "nobody could be told that the manager is ready");
+    }
+}
+
+fn main() -> ExitCode {
+    let Command::Serve(given) = Arguments::parse().command;
+    tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_target(false).init();
+    let config = Config {
+        data: given.data,
+        listen: given.listen,
+        admin_token_file: given.admin_token_file,
+        limits: Limits {
+            pending: given.most_pending,
+            attempts: given.most_attempts.max(1),
+            retention: Duration::from_secs(u64::from(given.retention_days) * 24 * 3600),
+            connections: given.most_connections.max(1),
+        },
+    };
+    // One thread answers and one writes: what an answer waits for is the disk.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let served = match runtime {
+        Ok(runtime) => runtime.block_on(serve(config, |address| {
+            println!("{{\"url\":\"http://{address}\"}}");
+            tell_ready();
+        })),
+        Err(error) => Err(error.to_string()),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("alien-manager: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,556 @@
+//! Who waits for what: the commands that have not ended, in memory, and everybody who waits for one.
+//!
+//! What is decided is decided here, under one lock, by [`Command`]'s rules; what must not be lost is on disk before
+//! anybody is told. The lock is never held while something is waited for.
+
+use super::command::{Command, Lease, Millis, Outcome, Refused};
+use super::limits::Limits;
+use super::metrics::Metrics;
+use super::protocol::{State, Target};
+use super::store::{Broken, Made, Store};
+use serde_json::Value;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// How late the clock may notice that something ran out, and how often it looks for what to forget.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// Commands forgotten in one commit, so that no caller waits long behind it.
+const FORGET_AT_ONCE: usize = 500;
+
+/// A daemon's commands.
+pub type Key = (String, String);
+
+/// How a command is, with what its handler told of its progress.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub command: Arc<Command>,
+    pub progress: Option<Value>,
+}
+
+/// Why something was not done.
+#[derive(Debug)]
+pub enum Failure {
+    NotFound,
+    Refused(Refused),
+    /// Too many wait for that daemon already.
+    Full {
+        pending: usize,
+    },
+    /// The idempotency key belongs to a command with another name, target or parameters.
+    KeyTaken {
+        id: String,
+    },
+    Broken(Broken),
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        Failure::Broken(broken)
+    }
+}
+
+/// A command that has not ended.
+struct Open {
+    command: Arc<Command>,
+    progress: Option<Value>,
+    /// Told of every change; the last one before it is dropped is the end.
+    tell: watch::Sender<Seen>,
+    /// Its end is on its way to the disk: nobody else may end it or hand it out meanwhile.
+    ending: bool,
+}
+
+/// What waits for one daemon.
+#[derive(Default)]
+struct Queue {
+    /// By number: a daemon gets its commands in the order in which they were made.
+    pending: BTreeMap<i64, String>,
+    wake: Arc<Notify>,
+    /// Commands on their way to the disk, which count for the limit already.
+    coming: usize,
+}
+
+#[derive(Default)]
+struct Inner {
+    open: HashMap<String, Open>,
+    queues: HashMap<Key, Queue>,
+    /// Command by lease.
+    leases: HashMap<String, String>,
+    /// When something runs out; entries may be out of date.
+    due: BinaryHeap<Reverse<(Millis, String)>>,
+}
+
+/// See the module.
+pub struct Broker {
+    inner: Mutex<Inner>,
+    store: Arc<dyn Store>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    /// Wakes the clock where something runs out earlier than it thought.
+    sooner: Notify,
+    /// True once the manager is ending: nobody waits any longer.
+    closing: watch::Sender<bool>,
+}
+
+impl Broker {
+    /// Takes up what had not ended.
+    pub async fn open(store: Arc<dyn Store>, limits: Limits, metrics: Arc<Metrics>) -> Result<Arc<Broker>, Broken> {
+        let mut inner = Inner::default();
+        for command in store.open_commands().await? {
+            inner.take_in(command);
+        }
+        let (closing, _) = watch::channel(false);
+        let broker = Broker { inner: Mutex::new(inner), store, limits, metrics, sooner: Notify::new(), closing };
+        Ok(Arc::new(broker))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends every wait, now and from now on.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Makes a command; gives it once it is on disk, or the one that its idempotency key belongs to.
+    pub async fn create(&self, command: Command) -> Result<Seen, Failure> {
+        let key = (command.deployment.clone(), command.target.resource_id.clone());
+        let place = self.reserve(&key)?;
+        let made = self.store.create(command.clone()).await?;
+        match made {
+            Made::There(there) => {
+                drop(place);
+                let same = (&there.name, &there.target.resource_id, &there.params)
+                    == (&command.name, &command.target.resource_id, &command.params);
+                if !same {
+                    return Err(Failure::KeyTaken { id: there.id });
+                }
+                self.find(&there.id).await
+            }
+            Made::New(number) => {
+                let mut inner = self.inner();
+                let seen = inner.take_in(Command { number, ..command });
+                drop(inner);
+                drop(place);
+                self.metrics.created();
+                self.sooner.notify_one();
+                Ok(seen)
+            }
+        }
+    }
+
+    /// A place in a daemon's queue for a command that is on its way to the disk.
+    fn reserve(&self, key: &Key) -> Result<Place<'_>, Failure> {
+        let mut inner = self.inner();
+        let queue = inner.queues.entry(key.clone()).or_default();
+        let pending = queue.pending.len() + queue.coming;
+        if pending >= self.limits.pending {
+            return Err(Failure::Full { pending });
+        }
+        queue.coming += 1;
+        Ok(Place { broker: self, key: key.clone() })
+    }
+
+    /// A command, in whatever state.
+    pub async fn find(&self, id: &str) -> Result<Seen, Failure> {
+        if let Some(open) = self.inner().open.get(id) {
+            return Ok(open.seen());
+        }
+        let command = self.store.find(id).await?.ok_or(Failure::NotFound)?;
+        Ok(Seen { command: Arc::new(command), progress: None })
+    }
+
+    /// A command once it has ended, or as it is when the time is over.
+    pub async fn wait(&self, id: &str, time: Duration) -> Result<Seen, Failure> {
+        let changes = self.inner().open.get(id).map(|open| open.tell.subscribe());
+        let Some(mut changes) = changes else { return self.find(id).await };
+        let mut closing = self.closing.subscribe();
+        let ended = async {
+            while !changes.borrow_and_update().command.state.is_terminal() {
+                if changes.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            () = tokio::time::sleep(time) => {}
+            () = closed(&mut closing) => {}
+        }
+        let seen = changes.borrow().clone();
+        Ok(seen)
+    }
+
+    /// Hands a receiver its next commands, waiting for the first one as long as it says.
+    pub async fn acquire(&self, key: &Key, most: usize, lease: Duration, time: Duration) -> Vec<Arc<Command>> {
+        let deadline = tokio::time::Instant::now() + time;
+        let mut closing = self.closing.subscribe();
+        loop {
+            let wake = {
+                let mut inner = self.inner();
+                let handed = self.hand_out(&mut inner, key, most, lease);
+                let wake = Arc::clone(&inner.queues.entry(key.clone()).or_default().wake);
+                if !handed.is_empty() || time.is_zero() || *closing.borrow() {
+                    inner.tidy(key);
+                    return handed;
+                }
+                wake
+            };
+            tokio::select! {
+                // A permit is kept where nobody waited, so nothing that comes now is missed.
+                () = wake.notified() => {}
+                () = tokio::time::sleep_until(deadline) => {
+                    self.inner().tidy(key);
+                    return Vec::new();
+                }
+                () = closed(&mut closing) => return Vec::new(),
+            }
+        }
+    }
+
+    fn hand_out(&self, inner: &mut Inner, key: &Key, most: usize, time: Duration) -> Vec<Arc<Command>> {
+        let mut handed = Vec::new();
+        let Some(queue) = inner.queues.get_mut(key) else { return handed };
+        let now = now();
+        while handed.len() < most {
+            let Some((_, id)) = queue.pending.pop_first() else { break };
+            let Some(open) = inner.open.get_mut(&id) else { continue };
+            let lease = Lease { id: format!("lease_{}", uuid::Uuid::new_v4()), expires_at: now + millis(time) };
+            if open.ending || open.change(|command| command.lease(lease.clone())).is_err() {
+                continue;
+            }
+            inner.leases.insert(lease.id, id.clone());
+            inner.due.extend(open.command.due().map(|at| Reverse((at, id))));
+            self.store.note(&open.command);
+            handed.push(Arc::clone(&open.command));
+        }
+        if !queue.pending.is_empty() {
+            // Another receiver of the same daemon may wait.
+            queue.wake.notify_one();
+        }
+        self.metrics.leased(handed.len());
+        if !handed.is_empty() {
+            self.sooner.notify_one();
+        }
+        handed
+    }
+
+    /// Whose command a lease is of.
+    pub fn leased(&self, lease: &str) -> Option<Arc<Command>> {
+        let inner = self.inner();
+        let open = inner.open.get(inner.leases.get(lease)?)?;
+        Some(Arc::clone(&open.command))
+    }
+
+    /// Gives a receiver more time, and waits for the command to end otherwise. Gives when the lease runs out, and
+    /// whether the command is wanted no more.
+    pub async fn renew(
+        &self,
+        lease: &str,
+        more: Duration,
+        progress: Option<Value>,
+        wait: Duration,
+    ) -> Result<(Millis, bool), Failure> {
+        let expires_at = now() + millis(more);
+        let mut changes = {
+            let mut inner = self.inner();
+            let inner = &mut *inner;
+            let id = inner.leases.get(lease).ok_or(Failure::Refused(Refused::StaleLease))?;
+            let open = inner.open.get_mut(id).ok_or(Failure::Refused(Refused::StaleLease))?;
+            if let Some(progress) = progress {
+                open.progress = Some(progress);
+            }
+            open.change(|command| command.renew(lease, expires_at)).map_err(Failure::Refused)?;
+            inner.due.extend(open.command.due().map(|at| Reverse((at, id.clone()))));
+            self.store.note(&open.command);
+            open.tell.subscribe()
+        };
+        let mut closing = self.closing.subscribe();
+        let gone = async {
+            while changes.borrow_and_update().command.is_leased_by(lease) && changes.changed().await.is_ok() {}
+        };
+        tokio::select! {
+            () = gone => {}
+            () = tokio::time::sleep(wait) => {}
+            () = closed(&mut closing) => {}
+        }
+        let wanted = changes.borrow().command.is_leased_by(lease);
+        Ok((expires_at, !wanted))
+    }
+
+    /// Takes a command back from a receiver that cannot handle it now.
+    pub async fn release(&self, lease: &str) -> Result<(), Failure> {
+        let id = self.leased(lease).ok_or(Failure::Refused(Refused::StaleLease))?.id.clone();
+        self.take_back(&id, lease, "its receiver gave it back").await
+    }
+
+    /// Takes back all that a daemon has: its program has ended.
+    pub async fn receiver_ended(&self, key: &Key) -> Result<usize, Failure> {
+        let held: Vec<(String, String)> = {
+            let inner = self.inner();
+            let of_key = inner.open.values().filter(|open| open.key() == *key);
+            of_key.filter_map(|open| Some((open.command.id.clone(), open.command.lease.as_ref()?.id.clone()))).collect()
+        };
+        for (id, lease) in &held {
+            match self.take_back(id, lease, "its daemon ended").await {
+                Ok(()) | Err(Failure::Refused(_)) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(held.len())
+    }
+
+    async fn take_back(&self, id: &str, lease: &str, why: &str) -> Result<(), Failure> {
+        let ended = {
+            let mut inner = self.inner();
+            let inner = &mut *inner;
+            let open = inner.open.get_mut(id).filter(|open| open.command.is_leased_by(lease) && !open.ending);
+            let open = open.ok_or(Failure::Refused(Refused::StaleLease))?;
+            inner.leases.remove(lease);
+            let most = self.limits.attempts;
+            let mut next = open.command.as_ref().clone();
+            next.take_back(now(), most, why);
+            self.metrics.taken_back();
+            if !next.state.is_terminal() {
+                open.put(next);
+                self.store.note(&open.command);
+                let (key, number) = (open.key(), open.command.number);
+                let queue = inner.queues.entry(key).or_default();
+                queue.pending.insert(number, id.to_owned());
+                queue.wake.notify_one();
+                return Ok(());
+            }
+            open.ending = true;
+            next
+        };
+        self.finish(ended).await.map(drop)
+    }
+
+    /// Ends a command with a result. `lease` is the one that the receiver says it has.
+    pub async fn respond(&self, id: &str, lease: Option<&str>, outcome: Outcome) -> Result<Seen, Failure> {
+        self.end(id, |command| command.respond(lease, outcome, now())).await
+    }
+
+    /// Ends a command because its caller wants no result any more.
+    pub async fn cancel(&self, id: &str) -> Result<Seen, Failure> {
+        self.end(id, |command| command.cancel(now())).await
+    }
+
+    async fn end(&self, id: &str, change: impl FnOnce(&mut Command) -> Result<(), Refused>) -> Result<Seen, Failure> {
+        let ended = {
+            let mut inner = self.inner();
+            match inner.open.get_mut(id) {
+                Some(open) => {
+                    let mut next = open.command.as_ref().clone();
+                    change(&mut next).map_err(Failure::Refused)?;
+                    if open.ending {
+                        // Somebody was quicker by less than a wait for the disk.
+                        return Err(Failure::Refused(Refused::StaleLease));
+                    }
+                    open.ending = true;
+                    Some(next)
+                }
+                None => None,
+            }
+        };
+        match ended {
+            Some(next) => self.finish(next).await,
+            None => {
+                let command = self.store.find(id).await?.ok_or(Failure::NotFound)?;
+                Err(Failure::Refused(Refused::Ended(command.state)))
+            }
+        }
+    }
+
+    /// Keeps the end of a command that is marked as ending, and tells it.
+    async fn finish(&self, ended: Command) -> Result<Seen, Failure> {
+        let kept = self.store.finish(&ended).await;
+        let mut inner = self.inner();
+        if let Err(broken) = kept {
+            // It goes on as it was: whoever tries again may find a disk that works.
+            let inner = &mut *inner;
+            if let Some(open) = inner.open.get_mut(&ended.id) {
+                open.ending = false;
+                if open.command.state == State::Pending {
+                    let queue = inner.queues.entry(open.key()).or_default();
+                    queue.pending.insert(ended.number, ended.id);
+                    queue.wake.notify_one();
+                }
+            }
+            return Err(broken.into());
+        }
+        self.metrics.ended(&ended);
+        let Some(mut open) = inner.open.remove(&ended.id) else { return Err(Failure::NotFound) };
+        if let Some(lease) = &open.command.lease {
+            inner.leases.remove(&lease.id);
+        }
+        if let Some(queue) = inner.queues.get_mut(&open.key()) {
+            queue.pending.remove(&ended.number);
+        }
+        inner.tidy(&open.key());
+        open.put(ended);
+        Ok(open.seen())
+    }
+
+    /// Ends what runs out, and forgets what ended long ago, until the manager ends.
+    pub async fn keep_time(self: Arc<Self>) {
+        let mut closing = self.closing.subscribe();
+        let mut forget = tokio::time::interval(FORGET_EVERY);
+        forget.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let next = self.inner().due.peek().map(|Reverse((at, _))| *at);
+            let pause = next.map_or(FORGET_EVERY, |at| Duration::from_millis(at.saturating_sub(now())));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => self.run_out().await,
+                () = self.sooner.notified() => {}
+                _ = forget.tick() => self.forget().await,
+                () = closed(&mut closing) => return,
+            }
+        }
+    }
+
+    async fn run_out(&self) {
+        let now = now();
+        let mut due = Vec::new();
+        {
+            let mut inner = self.inner();
+            while inner.due.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+                due.extend(inner.due.pop().map(|Reverse((_, id))| id));
+            }
+        }
+        for id in due {
+            let found = self.inner().open.get(&id).map(|open| Arc::clone(&open.command));
+            let Some(command) = found else { continue };
+            let outcome = match &command.lease {
+                _ if command.deadline.is_some_and(|deadline| deadline <= now) => {
+                    self.end(&id, |command| command.expire(now)).await.map(drop)
+                }
+                Some(lease) if lease.expires_at <= now => {
+                    self.take_back(&id, &lease.id, "its receiver has not renewed its lease").await
+                }
+                _ => continue,
+            };
+            if let Err(Failure::Broken(broken)) = outcome {
+                tracing::error!(%broken, command = id, "what ran out could not be ended; it is tried again");
+                self.inner().due.push(Reverse((now + 1000, id)));
+            }
+        }
+    }
+
+    async fn forget(&self) {
+        let before = now().saturating_sub(millis(self.limits.retention));
+        loop {
+            match self.store.forget(before, FORGET_AT_ONCE).await {
+                Ok(count) if count == FORGET_AT_ONCE => {}
+                Ok(_) => return,
+                Err(broken) => return tracing::error!(%broken, "old commands could not be forgotten"),
+            }
+        }
+    }
+
+    /// What waits and what is handed out, by daemon, with the age of what waits longest.
+    pub fn depths(&self) -> Vec<(Key, usize, usize, Millis)> {
+        let inner = self.inner();
+        let mut depths: BTreeMap<Key, (usize, usize, Millis)> = BTreeMap::new();
+        let now = now();
+        for open in inner.open.values() {
+            let depth = depths.entry(open.key()).or_default();
+            match open.command.state {
+                State::Pending => {
+                    depth.0 += 1;
+                    depth.2 = depth.2.max(now.saturating_sub(open.command.created_at));
+                }
+                _ => depth.1 += 1,
+            }
+        }
+        depths.into_iter().map(|(key, (pending, leased, age))| (key, pending, leased, age)).collect()
+    }
+}
+
+/// Counts a command that is not on disk yet.
+struct Place<'a> {
+    broker: &'a Broker,
+    key: Key,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.broker.inner();
+        if let Some(queue) = inner.queues.get_mut(&self.key) {
+            queue.coming -= 1;
+        }
+        inner.tidy(&self.key);
+    }
+}
+
+impl Open {
+    fn key(&self) -> Key {
+        let Target { resource_id, .. } = &self.command.target;
+        (self.command.deployment.clone(), resource_id.clone())
+    }
+
+    fn seen(&self) -> Seen {
+        Seen { command: Arc::clone(&self.command), progress: self.progress.clone() }
+    }
+
+    fn put(&mut self, command: Command) {
+        self.command = Arc::new(command);
+        self.tell.send_replace(self.seen());
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Command) -> Result<(), Refused>) -> Result<(), Refused> {
+        let mut next = self.command.as_ref().clone();
+        change(&mut next)?;
+        self.put(next);
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Takes in a command that is on disk.
+    fn take_in(&mut self, command: Command) -> Seen {
+        let command = Arc::new(command);
+        let seen = Seen { command: Arc::clone(&command), progress: None };
+        let open = Open {
+            command: Arc::clone(&command),
+            progress: None,
+            tell: watch::Sender::new(seen.clone()),
+            ending: false,
+        };
+        if let Some(lease) = &command.lease {
+            self.leases.insert(lease.id.clone(), command.id.clone());
+        } else {
+            let queue = self.queues.entry(open.key()).or_default();
+            queue.pending.insert(command.number, command.id.clone());
+            queue.wake.notify_one();
+        }
+        self.due.extend(command.due().map(|at| Reverse((at, command.id.clone()))));
+        self.open.insert(command.id.clone(), open);
+        seen
+    }
+
+    /// Forgets a queue that nobody waits for or in.
+    fn tidy(&mut self, key: &Key) {
+        let idle = |queue: &Queue| queue.pending.is_empty() && queue.coming == 0 && Arc::strong_count(&queue.wake) == 1;
+        if self.queues.get(key).is_some_and(idle) {
+            self.queues.remove(key);
+        }
+    }
+}
+
+/// Returns once the manager is ending.
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+/// The wall clock: deadlines come from elsewhere.
+pub fn now() -> Millis {
+    millis(crate::sys::time::wall())
+}
+
+pub fn millis(time: Duration) -> Millis {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,233 @@
+//! The caller's side: making commands, and seeing what becomes of them.
+
+use super::access::Caller;
+use super::{Answer, Manager};
+use crate::commands::broker::{Failure, Seen, now};
+use crate::commands::command::{Command, Millis, Outcome};
+use crate::commands::limits::{LONGEST_WAIT, PAGE};
+use crate::commands::protocol::{Body, Create, Created, INLINE_LIMIT, Page, Response, State, Target, View};
+use crate::commands::store::Filter;
+use crate::commands::tokens::Scope;
+use crate::sys::time::rfc3339;
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State as Shared};
+use axum::http::{HeaderMap, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest name of a command, and the longest idempotency key, in bytes.
+const NAME_MAX: usize = 256;
+
+/// `?wait=SECONDS`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Wait {
+    wait: Option<f64>,
+}
+
+impl Wait {
+    fn time(&self) -> Duration {
+        wait(self.wait.unwrap_or_default())
+    }
+}
+
+/// Seconds as a time that a request may wait.
+pub fn wait(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default().min(LONGEST_WAIT)
+}
+
+/// `POST /v1/commands`: 201 with the new command, 200 with the one that has the idempotency key. With `wait`, answered
+/// once it has ended, or the time is over.
+pub async fn create(
+    Shared(manager): Shared<Arc<Manager>>,
+    Query(wait): Query<Wait>,
+    headers: HeaderMap,
+    caller: Caller,
+    body: Result<Json<Create>, JsonRejection>,
+) -> Result<(StatusCode, Json<Created>), Answer> {
+    let Json(create) = body?;
+    caller.must_invoke(&create.deployment_id)?;
+    let command = command(&manager, create, &headers)?;
+    let id = command.id.clone();
+    let mut seen = manager.broker.create(command).await?;
+    let status = if seen.command.id == id { StatusCode::CREATED } else { StatusCode::OK };
+    if !seen.command.state.is_terminal() && !wait.time().is_zero() {
+        seen = manager.broker.wait(&seen.command.id, wait.time()).await?;
+    }
+    let next = if seen.command.state.is_terminal() { "done" } else { "poll" };
+    Ok((status, Json(Created { view: view(&seen), inline_allowed_up_to: INLINE_LIMIT, next })))
+}
+
+/// A new command, checked.
+fn command(manager: &Manager, create: Create, headers: &HeaderMap) -> Result<Command, Answer> {
+    let now = now();
+    let sized = |what: &str, text: &str| match text.len() {
+        1..=NAME_MAX => Ok(()),
+        _ => Err(Answer::invalid(format!("{what} has 1 to {NAME_MAX} bytes"))),
+    };
+    sized("command", &create.command)?;
+    if let Some(key) = &create.idempotency_key {
+        sized("idempotencyKey", key)?;
+    }
+    let deadline = create.deadline.map(|text| deadline(&text)).transpose()?;
+    if deadline.is_some_and(|deadline| deadline <= now) {
+        return Err(Answer::new(StatusCode::GONE, "COMMAND_EXPIRED", "the deadline has passed already"));
+    }
+    let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    Ok(Command {
+        id: format!("cmd_{}", uuid::Uuid::now_v7()),
+        number: 0,
+        target: target(manager, &create.deployment_id, create.target_resource_id, now)?,
+        deployment: create.deployment_id,
+        name: create.command,
+        params: create.params.map_or_else(|| Ok(b"null".to_vec()), |body| bytes("params", body))?,
+        created_at: now,
+        deadline,
+        idempotency_key: create.idempotency_key,
+        traceparent: traceparent.filter(|text| text.len() <= NAME_MAX).map(str::to_owned),
+        state: State::Pending,
+        attempt: 1,
+        lease: None,
+        outcome: None,
+        finished_at: None,
+    })
+}
+
+/// Which daemon is meant: the one named, else the only one that takes commands.
+fn target(manager: &Manager, deployment: &str, named: Option<String>, now: Millis) -> Result<Target, Answer> {
+    let there = manager.tokens.targets(deployment, now);
+    let of = |resource_id: &str| Target { resource_id: resource_id.to_owned(), resource_type: "daemon".to_owned() };
+    let list = || there.join(", ");
+    match (&named, there.as_slice()) {
+        (_, []) => Err(Answer::invalid(format!("no daemon of deployment {deployment:?} takes commands"))),
+        (Some(named), _) if there.contains(named) => Ok(of(named)),
+        (Some(named), _) => Err(Answer::invalid(format!("{named:?} takes no commands; those that do: {}", list()))),
+        (None, [only]) => Ok(of(only)),
+        (None, _) => Err(Answer::invalid(format!("targetResourceId says which of them is meant: {}", list()))),
+    }
+}
+
+fn deadline(text: &str) -> Result<Millis, Answer> {
+    let time: jiff::Timestamp =
+        text.parse().map_err(|_| Answer::invalid("deadline is a time as RFC 3339 has it: 2026-05-17T09:30:00Z"))?;
+    Ok(Millis::try_from(time.as_millisecond()).unwrap_or_default())
+}
+
+/// The bytes of a body that came in a message.
+pub fn bytes(what: &str, body: Body) -> Result<Vec<u8>, Answer> {
+    let Body::Inline { inline_base64 } = body;
+    let bytes =
+        STANDARD.decode(inline_base64).map_err(|_| Answer::invalid(format!("{what}.inlineBase64 is no base64")))?;
+    if bytes.len() > INLINE_LIMIT {
+        let message = format!("{what} has {} bytes; a message takes {INLINE_LIMIT}", bytes.len());
+        return Err(Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message)
+            .details(json!({ "bytes": bytes.len(), "inlineAllowedUpTo": INLINE_LIMIT })));
+    }
+    Ok(bytes)
+}
+
+/// `GET /v1/commands/{id}`: with `wait`, answered once it has ended, or the time is over.
+pub async fn read(
+    Shared(manager): Shared<Arc<Manager>>,
+    Path(id): Path<String>,
+    Query(wait): Query<Wait>,
+    caller: Caller,
+) -> Result<Json<View>, Answer> {
+    let mut seen = visible(&manager, &caller, &id).await?;
+    if !seen.command.state.is_terminal() && !wait.time().is_zero() {
+        seen = manager.broker.wait(&id, wait.time()).await?;
+    }
+    Ok(Json(view(&seen)))
+}
+
+/// `POST /v1/commands/{id}/cancel`: one that has ended stays as it is, and is no error where it was cancelled.
+pub async fn cancel(
+    Shared(manager): Shared<Arc<Manager>>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> Result<Json<View>, Answer> {
+    let seen = visible(&manager, &caller, &id).await?;
+    if seen.command.state == State::Cancelled {
+        return Ok(Json(view(&seen)));
+    }
+    Ok(Json(view(&manager.broker.cancel(&id).await?)))
+}
+
+/// A command that the caller may see; for others there is none.
+async fn visible(manager: &Manager, caller: &Caller, id: &str) -> Result<Seen, Answer> {
+    if matches!(caller.0, Scope::Receive { .. }) {
+        return Err(Answer::forbidden());
+    }
+    let seen = manager.broker.find(id).await?;
+    if caller.0.may_invoke(&seen.command.deployment) { Ok(seen) } else { Err(Failure::NotFound.into()) }
+}
+
+/// `?deploymentId&target&state&limit&cursor`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wanted {
+    deployment_id: Option<String>,
+    target: Option<String>,
+    state: Option<State>,
+    limit: Option<usize>,
+    cursor: Option<i64>,
+}
+
+/// `GET /v1/commands`: the newest first, without results.
+pub async fn list(
+    Shared(manager): Shared<Arc<Manager>>,
+    Query(wanted): Query<Wanted>,
+    caller: Caller,
+) -> Result<Json<Page>, Answer> {
+    let deployment = match (&caller.0, wanted.deployment_id) {
+        (_, Some(deployment)) => {
+            caller.must_invoke(&deployment)?;
+            Some(deployment)
+        }
+        (Scope::Invoke { deployment }, None) => Some(deployment.clone()),
+        (Scope::Admin, None) => None,
+        (Scope::Receive { .. }, None) => return Err(Answer::forbidden()),
+    };
+    let limit = wanted.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let filter = Filter { deployment, target: wanted.target, state: wanted.state, before: wanted.cursor, limit };
+    let commands = manager.store.list(filter).await.map_err(Failure::Broken)?;
+    let cursor = commands.last().filter(|_| commands.len() == limit).map(|last| last.number.to_string());
+    let seen = |command: Command| view(&Seen { command: Arc::new(command), progress: None });
+    Ok(Json(Page { commands: commands.into_iter().map(seen).collect(), cursor }))
+}
+
+/// A moment as RFC 3339.
+pub fn moment(millis: Millis) -> String {
+    rfc3339(Duration::from_millis(millis))
+}
+
+/// A command as it is told.
+pub fn view(seen: &Seen) -> View {
+    let command = &seen.command;
+    View {
+        command_id: command.id.clone(),
+        state: command.state,
+        attempt: command.attempt,
+        command: command.name.clone(),
+        target: command.target.clone(),
+        created_at: moment(command.created_at),
+        deadline: command.deadline.map(moment),
+        finished_at: command.finished_at.map(moment),
+        progress: seen.progress.clone(),
+        response: command.outcome.as_ref().map(|outcome| match outcome {
+            Outcome::Success(bytes) => Response::Success { response: inline(bytes) },
+            Outcome::Error { code, message, details } => {
+                Response::Error { code: code.clone(), message: message.clone(), details: details.clone() }
+            }
+        }),
+    }
+}
+
+/// Bytes as a body in a message.
+pub fn inline(bytes: &[u8]) -> Body {
+    Body::Inline { inline_base64: STANDARD.encode(bytes) }
+}

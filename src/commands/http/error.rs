@@ -1,0 +1,134 @@
+//! What a request is answered with when it is not answered.
+
+use crate::commands::broker::Failure;
+use crate::commands::command::Refused;
+use crate::commands::protocol::State;
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+/// An error as it travels: `{code, message, details?}`.
+#[derive(Debug)]
+pub struct Answer {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    details: Option<Value>,
+    /// Seconds after which the same may be tried again.
+    retry_after: Option<u32>,
+}
+
+impl Answer {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Answer { status, code, message: message.into(), details: None, retry_after: None }
+    }
+
+    /// What the caller sent makes no sense.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Answer::new(StatusCode::BAD_REQUEST, "INVALID_COMMAND", message)
+    }
+
+    pub fn details(mut self, details: Value) -> Self {
+        self.details = Some(details);
+        self
+    }
+
+    fn again(mut self) -> Self {
+        self.retry_after = Some(1);
+        self
+    }
+
+    /// No token, or none that is known: which of both is not said.
+    pub fn unauthorized() -> Self {
+        Answer::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "this needs a valid token: Authorization: Bearer TOKEN")
+    }
+
+    /// A token that is for something else. What there is elsewhere is not said.
+    pub fn forbidden() -> Self {
+        Answer::new(StatusCode::FORBIDDEN, "FORBIDDEN", "the token is not for this")
+    }
+
+    pub fn command_not_found() -> Self {
+        Answer::new(StatusCode::NOT_FOUND, "COMMAND_NOT_FOUND", "there is no such command, or it has been forgotten")
+    }
+
+    pub fn lease_not_found() -> Self {
+        let message = "there is no such lease: it has run out, or its command has ended";
+        Answer::new(StatusCode::NOT_FOUND, "LEASE_NOT_FOUND", message)
+    }
+}
+
+impl From<Failure> for Answer {
+    fn from(failure: Failure) -> Self {
+        let conflict = |message: &str| Answer::new(StatusCode::CONFLICT, "CONFLICT", message);
+        match failure {
+            Failure::NotFound => Answer::command_not_found(),
+            Failure::Refused(Refused::StaleLease) => {
+                conflict("the lease is not the current one: the command was delivered again, or has ended")
+            }
+            Failure::Refused(Refused::Ended(State::Expired)) => {
+                Answer::new(StatusCode::GONE, "COMMAND_EXPIRED", "the command's deadline has passed")
+            }
+            Failure::Refused(Refused::Ended(state)) => {
+                conflict("the command has ended already").details(json!({ "state": state }))
+            }
+            Failure::Refused(Refused::WrongState(state)) => {
+                let message = format!("a command that is {} does not take that", state.as_str());
+                let answer = Answer::new(StatusCode::BAD_REQUEST, "INVALID_STATE_TRANSITION", message);
+                answer.details(json!({ "state": state }))
+            }
+            Failure::Full { pending } => {
+                let message = format!("{pending} commands wait for this daemon already: is it running?");
+                Answer::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_PENDING", message).again()
+            }
+            Failure::KeyTaken { id } => {
+                conflict("the idempotency key belongs to a command with another name, target or parameters")
+                    .details(json!({ "commandId": id }))
+            }
+            Failure::Broken(broken) => {
+                tracing::error!(%broken, "the store");
+                let message = "the manager cannot use its store at the moment; its log says why";
+                Answer::new(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", message).again()
+            }
+        }
+    }
+}
+
+impl From<JsonRejection> for Answer {
+    fn from(rejection: JsonRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "the request's body is too large");
+        }
+        // What a parser says quotes what was sent, which may be secret: only where it was is told.
+        let said = rejection.body_text();
+        let place = said.rfind(" at line ").map_or("", |at| &said[at..]);
+        Answer::invalid(format!("the request's body is not the JSON that this call takes{place}"))
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut body = json!({ "code": self.code, "message": self.message });
+        if let Some(details) = self.details {
+            body["details"] = details;
+        }
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+pub async fn no_such_route() -> Answer {
+    Answer::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such call")
+}
+
+pub async fn no_such_method() -> Answer {
+    Answer::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "there is no such call")
+}

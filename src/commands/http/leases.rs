@@ -1,0 +1,155 @@
+//! The receiver's side: taking commands, and answering them.
+
+use super::access::Caller;
+use super::commands::{bytes, inline, moment, wait};
+use super::{Answer, Manager};
+use crate::commands::broker::now;
+use crate::commands::command::{Command, Outcome};
+use crate::commands::limits::{LEASE_SECONDS, MOST_LEASES, PROGRESS};
+use crate::commands::protocol::{
+    Acquire, Envelope, INLINE_LIMIT, Lease, Leases, PROTOCOL, Renew, Renewed, Response, ResponseHandling,
+};
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State as Shared};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest code and message of an error, in bytes.
+const CODE_MAX: usize = 128;
+const MESSAGE_MAX: usize = 16_384;
+
+/// `POST /v1/commands/leases`: the daemon's next commands, or none once the wait is over.
+pub async fn acquire(
+    Shared(manager): Shared<Arc<Manager>>,
+    caller: Caller,
+    body: Result<Json<Acquire>, JsonRejection>,
+) -> Result<Json<Leases>, Answer> {
+    let Json(acquire) = body?;
+    caller.must_receive(&acquire.deployment_id, &acquire.target.resource_id)?;
+    let key = (acquire.deployment_id, acquire.target.resource_id);
+    let most = acquire.max_leases.clamp(1, MOST_LEASES);
+    let handed = manager.broker.acquire(&key, most, seconds(acquire.lease_seconds)?, wait(acquire.wait_seconds)).await;
+    Ok(Json(Leases { leases: handed.iter().filter_map(|command| lease(&manager, command)).collect() }))
+}
+
+/// How long a lease is.
+fn seconds(seconds: u64) -> Result<Duration, Answer> {
+    if LEASE_SECONDS.contains(&seconds) {
+        return Ok(Duration::from_secs(seconds));
+    }
+    Err(Answer::invalid(format!("leaseSeconds is {} to {}", LEASE_SECONDS.start(), LEASE_SECONDS.end())))
+}
+
+fn lease(manager: &Manager, command: &Command) -> Option<Lease> {
+    let lease = command.lease.as_ref()?;
+    let query = manager.signer.query(&command.id, now());
+    Some(Lease {
+        lease_id: lease.id.clone(),
+        lease_expires_at: moment(lease.expires_at),
+        command_id: command.id.clone(),
+        attempt: command.attempt,
+        envelope: Envelope {
+            protocol: PROTOCOL,
+            deployment_id: command.deployment.clone(),
+            target: command.target.clone(),
+            command_id: command.id.clone(),
+            attempt: command.attempt,
+            deadline: command.deadline.map(moment),
+            command: command.name.clone(),
+            params: inline(&command.params),
+            response_handling: ResponseHandling {
+                max_inline_bytes: INLINE_LIMIT,
+                submit_response_url: format!("/v1/commands/{}/response?{query}&lease={}", command.id, lease.id),
+            },
+            traceparent: command.traceparent.clone(),
+        },
+    })
+}
+
+/// `POST /v1/commands/leases/{id}/renew`: more time, and whether the result is still wanted.
+pub async fn renew(
+    Shared(manager): Shared<Arc<Manager>>,
+    Path(id): Path<String>,
+    caller: Caller,
+    body: Result<Option<Json<Renew>>, JsonRejection>,
+) -> Result<Json<Renewed>, Answer> {
+    let renew = body?.map_or_else(Renew::default, |Json(renew)| renew);
+    must_hold(&manager, &caller, &id)?;
+    let too_large = |progress: &Value| progress.to_string().len() > PROGRESS;
+    if renew.progress.as_ref().is_some_and(too_large) {
+        return Err(Answer::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "BODY_TOO_LARGE",
+            format!("progress takes {PROGRESS} bytes"),
+        ));
+    }
+    let more = seconds(renew.lease_seconds)?;
+    let (expires_at, cancelled) = manager.broker.renew(&id, more, renew.progress, wait(renew.wait_seconds)).await?;
+    Ok(Json(Renewed { lease_expires_at: moment(expires_at), cancelled }))
+}
+
+/// `POST /v1/commands/leases/{id}/release`: the command waits again.
+pub async fn release(
+    Shared(manager): Shared<Arc<Manager>>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> Result<Json<Value>, Answer> {
+    must_hold(&manager, &caller, &id)?;
+    manager.broker.release(&id).await?;
+    Ok(Json(json!({})))
+}
+
+/// # Errors
+/// 404 for a lease that is not there, or is another daemon's.
+fn must_hold(manager: &Manager, caller: &Caller, lease: &str) -> Result<(), Answer> {
+    let command = manager.broker.leased(lease);
+    let ours = command.filter(|command| caller.0.may_receive(&command.deployment, &command.target.resource_id));
+    if ours.is_none() && caller.0.resource().is_none() {
+        return Err(Answer::forbidden());
+    }
+    ours.map(drop).ok_or_else(Answer::lease_not_found)
+}
+
+/// `?response_token&expires&lease`.
+#[derive(Debug, Deserialize)]
+pub struct Signed {
+    response_token: Option<String>,
+    expires: Option<u64>,
+    lease: Option<String>,
+}
+
+/// `PUT /v1/commands/{id}/response`: the result, from whoever has the signed address or the daemon's token.
+pub async fn respond(
+    Shared(manager): Shared<Arc<Manager>>,
+    Path(id): Path<String>,
+    Query(signed): Query<Signed>,
+    caller: Result<Caller, Answer>,
+    body: Result<Json<Response>, JsonRejection>,
+) -> Result<Json<Value>, Answer> {
+    let by_address = signed.response_token.as_deref().zip(signed.expires);
+    if !by_address.is_some_and(|(token, expires)| manager.signer.allows(&id, token, expires, now())) {
+        let caller = caller?;
+        let command = manager.broker.find(&id).await.ok().map(|seen| seen.command);
+        let ours = |command: &Arc<Command>| caller.0.may_receive(&command.deployment, &command.target.resource_id);
+        if !command.as_ref().is_some_and(ours) {
+            return Err(if caller.0.resource().is_some() { Answer::command_not_found() } else { Answer::forbidden() });
+        }
+    }
+    let outcome = match body?.0 {
+        Response::Success { response } => Outcome::Success(bytes("response", response)?),
+        Response::Error { code, message, details } => {
+            if code.is_empty() || code.len() > CODE_MAX || message.len() > MESSAGE_MAX {
+                let message =
+                    format!("an error has a code of 1 to {CODE_MAX} bytes and a message of at most {MESSAGE_MAX}");
+                return Err(Answer::invalid(message));
+            }
+            Outcome::Error { code, message, details }
+        }
+    };
+    let seen = manager.broker.respond(&id, signed.lease.as_deref(), outcome).await?;
+    Ok(Json(json!({ "commandId": id, "state": seen.command.state })))
+}

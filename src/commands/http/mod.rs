@@ -1,0 +1,60 @@
+//! The routes, and who may take them.
+//!
+//! | call | invoke | receive | admin |
+//! |---|---|---|---|
+//! | make, read, list, cancel commands | of its deployment | – | all |
+//! | acquire, renew, release leases; results | – | of its daemon | – |
+//! | give a result under a signed address | anybody | anybody | anybody |
+//! | tokens, metrics, that a daemon ended | – | – | all |
+//! | `/healthz`, `/readyz` | anybody | anybody | anybody |
+
+mod access;
+mod commands;
+mod error;
+mod leases;
+mod operate;
+mod tokens;
+
+pub use error::Answer;
+
+use super::broker::Broker;
+use super::limits::REQUEST_BODY;
+use super::metrics::Metrics;
+use super::signing::Signer;
+use super::store::Store;
+use super::tokens::Tokens;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{delete, get, post, put};
+use std::sync::Arc;
+
+/// Everything that a request is answered from.
+pub struct Manager {
+    pub broker: Arc<Broker>,
+    pub store: Arc<dyn Store>,
+    pub tokens: Tokens,
+    pub signer: Signer,
+    pub metrics: Arc<Metrics>,
+}
+
+/// The manager as a service.
+pub fn router(manager: Arc<Manager>) -> Router {
+    Router::new()
+        .route("/v1/commands", post(commands::create).get(commands::list))
+        .route("/v1/commands/{id}", get(commands::read))
+        .route("/v1/commands/{id}/cancel", post(commands::cancel))
+        .route("/v1/commands/{id}/response", put(leases::respond))
+        .route("/v1/commands/leases", post(leases::acquire))
+        .route("/v1/commands/leases/{id}/renew", post(leases::renew))
+        .route("/v1/commands/leases/{id}/release", post(leases::release))
+        .route("/v1/deployments/{deployment}/resources/{resource}/ended", post(operate::ended))
+        .route("/v1/tokens", post(tokens::create).get(tokens::list).delete(tokens::revoke_all))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/healthz", get(operate::healthz))
+        .route("/readyz", get(operate::readyz))
+        .route("/metrics", get(operate::metrics))
+        .fallback(error::no_such_route)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(DefaultBodyLimit::max(REQUEST_BODY))
+        .with_state(manager)
+}

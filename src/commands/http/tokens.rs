@@ -1,0 +1,109 @@
+//! Tokens, for administrators.
+
+use super::access::Caller;
+use super::commands::moment;
+use super::{Answer, Manager};
+use crate::commands::broker::{Failure, now};
+use crate::commands::tokens::{Record, Role, Scope};
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State as Shared};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// `POST /v1/tokens`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wanted {
+    role: String,
+    deployment_id: Option<String>,
+    resource_id: Option<String>,
+    /// For ever, where it says nothing.
+    expires_in_seconds: Option<u64>,
+}
+
+/// A token as it is told: never the token itself, but when it was just made.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Told {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    id: String,
+    role: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_id: Option<String>,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+}
+
+fn told(record: &Record, token: Option<String>) -> Told {
+    Told {
+        token,
+        id: record.id.clone(),
+        role: record.scope.role().as_str(),
+        deployment_id: record.scope.deployment().map(str::to_owned),
+        resource_id: record.scope.resource().map(str::to_owned),
+        created_at: moment(record.created_at),
+        expires_at: record.expires_at.map(moment),
+    }
+}
+
+pub async fn create(
+    Shared(manager): Shared<Arc<Manager>>,
+    caller: Caller,
+    body: Result<Json<Wanted>, JsonRejection>,
+) -> Result<(StatusCode, Json<Told>), Answer> {
+    caller.must_administer()?;
+    let Json(wanted) = body?;
+    let role = Role::parse(&wanted.role).ok_or_else(|| Answer::invalid("role is receive, invoke or admin"))?;
+    let scope = Scope::new(role, wanted.deployment_id, wanted.resource_id).map_err(Answer::invalid)?;
+    let now = now();
+    let expires_at = wanted.expires_in_seconds.map(|seconds| now.saturating_add(seconds.saturating_mul(1000)));
+    let made = manager.tokens.create(manager.store.as_ref(), scope, now, expires_at).await;
+    let (token, record) = made.map_err(Failure::Broken)?;
+    Ok((StatusCode::CREATED, Json(told(&record, Some(token)))))
+}
+
+pub async fn list(Shared(manager): Shared<Arc<Manager>>, caller: Caller) -> Result<Json<Value>, Answer> {
+    caller.must_administer()?;
+    let tokens: Vec<Told> = manager.tokens.list().iter().map(|record| told(record, None)).collect();
+    Ok(Json(json!({ "tokens": tokens })))
+}
+
+pub async fn revoke(
+    Shared(manager): Shared<Arc<Manager>>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> Result<StatusCode, Answer> {
+    caller.must_administer()?;
+    match manager.tokens.revoke(manager.store.as_ref(), &id).await.map_err(Failure::Broken)? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Answer::new(StatusCode::NOT_FOUND, "TOKEN_NOT_FOUND", "there is no such token")),
+    }
+}
+
+/// `?role&deploymentId&resourceId`: a daemon's or a deployment's, when it goes.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Which {
+    role: String,
+    deployment_id: String,
+    resource_id: Option<String>,
+}
+
+pub async fn revoke_all(
+    Shared(manager): Shared<Arc<Manager>>,
+    Query(which): Query<Which>,
+    caller: Caller,
+) -> Result<Json<Value>, Answer> {
+    caller.must_administer()?;
+    let role = Role::parse(&which.role).ok_or_else(|| Answer::invalid("role is receive, invoke or admin"))?;
+    let (deployment, resource) = (which.deployment_id.as_str(), which.resource_id.as_deref());
+    let revoked = manager.tokens.revoke_all(manager.store.as_ref(), role, deployment, resource).await;
+    Ok(Json(json!({ "revoked": revoked.map_err(Failure::Broken)? })))
+}

@@ -1,0 +1,156 @@
+//! Listening, and ending in good order.
+
+use super::broker::Broker;
+use super::http::{Manager, router};
+use super::limits::Limits;
+use super::metrics::Metrics;
+use super::signing::Signer;
+use super::store::{Sqlite, Store};
+use super::tokens::Tokens;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+use tower_http::timeout::RequestBodyTimeoutLayer;
+
+/// A client that takes longer over a request's head has gone, or means ill.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// The same between two pieces of a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long requests that are being answered may take when the manager ends.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How a manager runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its folder: database, signing key, lock.
+    pub data: PathBuf,
+    pub listen: SocketAddr,
+    /// A file with a token that may do everything; more can be made with it.
+    pub admin_token_file: Option<PathBuf>,
+    pub limits: Limits,
+}
+
+/// Runs a manager until it is asked to end (SIGTERM, SIGINT). `ready` is told its address once it listens.
+///
+/// # Errors
+/// Why it could not begin, in a sentence.
+pub async fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), String> {
+    if !config.listen.ip().is_loopback() {
+        return Err(format!("{} is not on loopback: what travels there would be open to the network", config.listen));
+    }
+    make_private_folder(&config.data).map_err(|error| format!("{}: {error}", config.data.display()))?;
+    let _lock = lock(&config.data)?;
+    let admin = match &config.admin_token_file {
+        None => None,
+        Some(file) => {
+            let text =
+                fs::read_to_string(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+            Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+        }
+    };
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data.join("commands.db")).map_err(|broken| broken.0)?);
+    let signer = Signer::open(&config.data.join("signing.key")).map_err(|error| format!("no signing key: {error}"))?;
+    let metrics = Arc::new(Metrics::default());
+    let broker = Broker::open(Arc::clone(&store), config.limits.clone(), Arc::clone(&metrics))
+        .await
+        .map_err(|broken| broken.0)?;
+    let tokens = Tokens::load(store.as_ref(), admin.as_deref()).await.map_err(|broken| broken.0)?;
+    let manager = Arc::new(Manager { broker: Arc::clone(&broker), store, tokens, signer, metrics });
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("{}: {error}", config.listen))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let clock = tokio::spawn(Arc::clone(&broker).keep_time());
+    ready(address);
+    let service = router(manager).layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT));
+    accept(listener, service, config.limits.connections, &broker).await?;
+    let _ = clock.await;
+    Ok(())
+}
+
+/// Answers until the process is asked to end; then lets what is under way come to its end.
+async fn accept(listener: TcpListener, service: Router, most: usize, broker: &Broker) -> Result<(), String> {
+    let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let (ending, ended) = watch::channel(false);
+    let places = Arc::new(Semaphore::new(most));
+    loop {
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place.map_err(|error| error.to_string())?,
+            _ = terminated.recv() => break,
+            _ = interrupted.recv() => break,
+        };
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (service, ended) = (service.clone(), ended.clone());
+                    tokio::spawn(async move {
+                        answer(stream, service, ended).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    // Of file descriptors there may be some again soon.
+                    tracing::warn!(%error, "no connection could be taken");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            _ = terminated.recv() => break,
+            _ = interrupted.recv() => break,
+        }
+    }
+    drop(listener);
+    broker.close();
+    ending.send_replace(true);
+    let all = places.acquire_many(u32::try_from(most).unwrap_or(u32::MAX));
+    let _ = tokio::time::timeout(GRACE, all).await;
+    Ok(())
+}
+
+async fn answer(stream: TcpStream, service: Router, mut ended: watch::Receiver<bool>) {
+    // Answers are small and awaited: none is held back to fill a packet.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(32 * 1024)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = ended.wait_for(|ended| *ended) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// Keeps a second manager out of a folder until this process ends.
+fn lock(data: &Path) -> Result<File, String> {
+    let path = data.join("lock");
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
+    file.try_lock().map_err(|_| format!("another manager runs on {}", data.display()))?;
+    Ok(file)
+}
+
+/// Makes a folder that only its owner sees into.
+fn make_private_folder(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Writes a file that only its owner reads, whole or not at all.
+pub fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = file.with_extension("new");
+    let mut out = File::options().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    out.write_all(bytes)?;
+    out.sync_all()?;
+    fs::rename(aside, file)
+}

@@ -1,0 +1,62 @@
+//! Addresses under which a result may be given without a token, for an hour: signed with a key that only this manager has.
+
+use super::command::Millis;
+use ring::hmac;
+use std::io;
+use std::path::Path;
+
+/// How long such an address is good for, and how far ahead one may say that it is.
+const LIFE: Millis = 3600 * 1000;
+const MOST_AHEAD: Millis = 2 * LIFE;
+
+/// Signs and checks.
+pub struct Signer(hmac::Key);
+
+impl Signer {
+    /// The key of a data folder, made where there is none; readable by its owner only.
+    pub fn open(file: &Path) -> io::Result<Signer> {
+        let key = match std::fs::read(file) {
+            Ok(key) if key.len() >= 32 => key,
+            Ok(_) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} holds no key", file.display())));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let key = super::tokens::random_text(32).map_err(io::Error::other)?.into_bytes();
+                super::server::write_private(file, &key)?;
+                key
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Signer(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+    }
+
+    /// The query under which a command's result may be given: `response_token` and `expires`, in seconds since 1970.
+    pub fn query(&self, command: &str, now: Millis) -> String {
+        let expires = (now + LIFE) / 1000;
+        format!(
+            "response_token={}&expires={expires}",
+            hex(hmac::sign(&self.0, text(command, expires).as_bytes()).as_ref())
+        )
+    }
+
+    /// Whether that query is ours and still good. Compares in constant time.
+    pub fn allows(&self, command: &str, token: &str, expires: u64, now: Millis) -> bool {
+        let fits = now / 1000 < expires && expires <= (now + MOST_AHEAD) / 1000;
+        let given = unhex(token).unwrap_or_default();
+        hmac::verify(&self.0, text(command, expires).as_bytes(), &given).is_ok() && fits
+    }
+}
+
+fn text(command: &str, expires: u64) -> String {
+    format!("commands.v1:{command}:{expires}")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    (digits.len() == 64).then(|| digits.chunks(2).map(byte).collect())?
+}

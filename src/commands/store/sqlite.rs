@@ -1,0 +1,226 @@
+//! The store in one SQLite file: a writer of its own thread, and a connection to read with.
+//!
+//! WAL, so that readers and the writer do not wait for each other; `synchronous=FULL`, so that what was committed is on
+//! the disk and not only in the kernel.
+
+use super::writer::{self, Write};
+use super::{Broken, Filter, Made, Store, schema};
+use crate::commands::command::{Command, Lease, Millis, Outcome};
+use crate::commands::protocol::{State, Target};
+use crate::commands::tokens::{Record, Role, Scope};
+use async_trait::async_trait;
+use rusqlite::types::Type;
+use rusqlite::{Connection, Error, OpenFlags, OptionalExtension, Result, Row, params};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// The columns of a command, in the order in which `read` takes them.
+pub const ALL: &str = "number, id, deployment, target_id, target_type, name, params, created_at, deadline, \
+    idempotency_key, traceparent, state, attempt, lease_id, lease_expires_at, finished_at, response, error";
+/// The same without what may be large.
+const BRIEF: &str = "number, id, deployment, target_id, target_type, name, x'', created_at, deadline, \
+    idempotency_key, traceparent, state, attempt, lease_id, lease_expires_at, finished_at, NULL, NULL";
+
+/// A database file.
+pub struct Sqlite {
+    file: PathBuf,
+    writes: Sender<Write>,
+    reader: Arc<Mutex<Connection>>,
+}
+
+impl Sqlite {
+    /// Opens the file, which is made where it is missing, readable by its owner only.
+    ///
+    /// # Errors
+    /// Where it cannot be, is of a later version, or another manager has it open.
+    pub fn open(file: &Path) -> std::result::Result<Sqlite, Broken> {
+        let broken = |error: Error| Broken(format!("{} cannot be opened: {error}", file.display()));
+        let mut connection = Connection::open(file).map_err(broken)?;
+        let setup = |connection: &mut Connection| {
+            connection.busy_timeout(Duration::from_secs(5))?;
+            // Two managers with one file would each think that what they know is all there is.
+            connection.pragma_update(None, "locking_mode", "NORMAL")?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "cache_size", -2048)?;
+            connection.set_prepared_statement_cache_capacity(32);
+            schema::migrate(connection, file)
+        };
+        setup(&mut connection).map_err(broken)?;
+        let reader =
+            Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX);
+        let reader = reader.map_err(broken)?;
+        reader.busy_timeout(Duration::from_secs(5)).map_err(broken)?;
+        reader.pragma_update(None, "cache_size", -1024).map_err(broken)?;
+        let (writes, received) = channel();
+        let thread = std::thread::Builder::new().name("store".to_owned()).stack_size(256 * 1024);
+        let started = thread.spawn(move || writer::run(connection, &received));
+        started.map_err(|error| Broken(format!("no thread for the database: {error}")))?;
+        Ok(Sqlite { file: file.to_owned(), writes, reader: Arc::new(Mutex::new(reader)) })
+    }
+
+    async fn write<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<std::result::Result<T, Broken>>) -> Write,
+    ) -> std::result::Result<T, Broken> {
+        let gone = || Broken(format!("{} could not be written", self.file.display()));
+        let (reply, answer) = oneshot::channel();
+        self.writes.send(make(reply)).map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<T, Broken> {
+        let (reader, file) = (Arc::clone(&self.reader), self.file.clone());
+        let work = move || work(&reader.lock().unwrap_or_else(PoisonError::into_inner));
+        let broken = |why: String| Broken(format!("{} cannot be read: {why}", file.display()));
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result.map_err(|error| broken(error.to_string())),
+            Err(error) => Err(broken(error.to_string())),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn open_commands(&self) -> std::result::Result<Vec<Command>, Broken> {
+        self.read(|connection| {
+            let sql = format!("SELECT {ALL} FROM commands WHERE finished_at IS NULL ORDER BY number");
+            connection.prepare(&sql)?.query_map([], read)?.collect()
+        })
+        .await
+    }
+
+    async fn create(&self, command: Command) -> std::result::Result<Made, Broken> {
+        self.write(|reply| Write::Create(Box::new(command), reply)).await
+    }
+
+    async fn finish(&self, command: &Command) -> std::result::Result<(), Broken> {
+        self.write(|reply| Write::Finish(Box::new(command.clone()), reply)).await
+    }
+
+    fn note(&self, command: &Command) {
+        // Where the writer is gone, the next who waits is told.
+        let _ = self.writes.send(Write::Note(Box::new(Command { params: Vec::new(), ..command.clone() })));
+    }
+
+    async fn find(&self, id: &str) -> std::result::Result<Option<Command>, Broken> {
+        let id = id.to_owned();
+        self.read(move |connection| {
+            let sql = format!("SELECT {ALL} FROM commands WHERE id = ?1");
+            connection.prepare_cached(&sql)?.query_row([id], read).optional()
+        })
+        .await
+    }
+
+    async fn list(&self, filter: Filter) -> std::result::Result<Vec<Command>, Broken> {
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {BRIEF} FROM commands WHERE (?1 IS NULL OR deployment = ?1) AND (?2 IS NULL OR target_id = ?2) \
+                 AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR number < ?4) ORDER BY number DESC LIMIT ?5"
+            );
+            let state = filter.state.map(State::as_str);
+            let words = params![filter.deployment, filter.target, state, filter.before, filter.limit as i64];
+            connection.prepare_cached(&sql)?.query_map(words, read)?.collect()
+        })
+        .await
+    }
+
+    async fn forget(&self, before: Millis, most: usize) -> std::result::Result<usize, Broken> {
+        self.write(|reply| Write::Forget(before, most, reply)).await
+    }
+
+    async fn tokens(&self) -> std::result::Result<Vec<Record>, Broken> {
+        self.read(|connection| {
+            let sql = "SELECT id, hash, role, deployment, resource, created_at, expires_at FROM tokens ORDER BY created_at, id";
+            connection.prepare(sql)?.query_map([], read_token)?.collect()
+        })
+        .await
+    }
+
+    async fn add_token(&self, record: Record) -> std::result::Result<(), Broken> {
+        self.write(|reply| Write::AddToken(Box::new(record), reply)).await
+    }
+
+    async fn remove_token(&self, id: &str) -> std::result::Result<bool, Broken> {
+        self.write(|reply| Write::RemoveToken(id.to_owned(), reply)).await
+    }
+
+    async fn remove_tokens(
+        &self,
+        role: Role,
+        deployment: &str,
+        resource: Option<&str>,
+    ) -> std::result::Result<Vec<String>, Broken> {
+        let (deployment, resource) = (deployment.to_owned(), resource.map(str::to_owned));
+        self.write(|reply| Write::RemoveTokens(role, deployment, resource, reply)).await
+    }
+
+    async fn check(&self) -> std::result::Result<(), Broken> {
+        self.write(Write::Check).await
+    }
+}
+
+/// A command, from the columns of [`ALL`].
+pub fn read(row: &Row<'_>) -> Result<Command> {
+    let millis = |at: usize| Ok::<_, Error>(row.get::<_, Option<i64>>(at)?.map(|millis| millis as Millis));
+    let state: String = row.get(11)?;
+    let state = State::parse(&state).ok_or_else(|| malformed(11, &state))?;
+    let lease = match (row.get::<_, Option<String>>(13)?, millis(14)?) {
+        (Some(id), Some(expires_at)) => Some(Lease { id, expires_at }),
+        _ => None,
+    };
+    Ok(Command {
+        number: row.get(0)?,
+        id: row.get(1)?,
+        deployment: row.get(2)?,
+        target: Target { resource_id: row.get(3)?, resource_type: row.get(4)? },
+        name: row.get(5)?,
+        params: row.get(6)?,
+        created_at: millis(7)?.unwrap_or_default(),
+        deadline: millis(8)?,
+        idempotency_key: row.get(9)?,
+        traceparent: row.get(10)?,
+        state,
+        attempt: row.get(12)?,
+        lease,
+        finished_at: millis(15)?,
+        outcome: outcome(row)?,
+    })
+}
+
+fn outcome(row: &Row<'_>) -> Result<Option<Outcome>> {
+    if let Some(bytes) = row.get::<_, Option<Vec<u8>>>(16)? {
+        return Ok(Some(Outcome::Success(bytes)));
+    }
+    let Some(error) = row.get::<_, Option<String>>(17)? else { return Ok(None) };
+    let mut error: Value = serde_json::from_str(&error).map_err(|_| malformed(17, "an error"))?;
+    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    let (code, message) = (text("code"), text("message"));
+    let details = Some(error["details"].take()).filter(|details| !details.is_null());
+    Ok(Some(Outcome::Error { code, message, details }))
+}
+
+fn read_token(row: &Row<'_>) -> Result<Record> {
+    let role: String = row.get(2)?;
+    let (deployment, resource) = (row.get::<_, Option<String>>(3)?, row.get::<_, Option<String>>(4)?);
+    let scope = Role::parse(&role).and_then(|role| Scope::new(role, deployment, resource).ok());
+    let hash: Vec<u8> = row.get(1)?;
+    Ok(Record {
+        id: row.get(0)?,
+        hash: hash.try_into().map_err(|_| malformed(1, "a hash"))?,
+        scope: scope.ok_or_else(|| malformed(2, &role))?,
+        created_at: row.get::<_, i64>(5)? as Millis,
+        expires_at: row.get::<_, Option<i64>>(6)?.map(|at| at as Millis),
+    })
+}
+
+fn malformed(column: usize, what: &str) -> Error {
+    Error::FromSqlConversionFailure(column, Type::Text, format!("{what:?} is not understood").into())
+}

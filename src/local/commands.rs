@@ -1,0 +1,319 @@
+//! Commands on this machine: one manager for all deployments of a state directory, kept alive as daemons are.
+//!
+//! ```text
+//! <state>/manager/data/             the manager's own: database, signing key, the administrator's token
+//! <state>/manager/receivers/D/ID/   what daemon ID of deployment D sees of it: its token
+//! <state>/manager/client.json       for callers: {url, tokens: {D: token}}
+//! ```
+//!
+//! It runs while some daemon takes commands, and what it keeps outlives it.
+
+use super::control;
+use super::daemon::DaemonDir;
+use super::deployment;
+use super::helper::Helper;
+use super::layout::{Layout, make_dir, unusable};
+use super::version::{Declared, Document, stamped};
+use crate::engine::event::Events;
+use crate::engine::plan::{Action, Fields};
+use crate::error::Report;
+use crate::sandbox::ids::Ids;
+use crate::sandbox::{Mount, Program, Sandbox};
+use crate::supervisor::protocol::Phase;
+use crate::supervisor::spec::{self, LogLimits, Spec};
+use reqwest::header::AUTHORIZATION;
+use reqwest::{Client, Method};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Whose daemon it is: no user's deployment can be called so.
+const DEPLOYMENT: &str = "@manager";
+const ID: &str = "manager";
+/// Where a daemon sees its token.
+pub const TOKEN_DIR: &str = "/run/alien-commands";
+/// Below the ports that systems give out by themselves; which one follows from the state directory's path.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u16 = 12_000;
+/// It answers within milliseconds, or something is wrong with it.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The means to run and to ask the manager.
+pub struct Commands<'a> {
+    pub layout: &'a Layout,
+    pub helper: &'a Helper,
+    /// The package's `alien-manager`.
+    pub packaged: &'a Path,
+    pub ids: &'a Ids,
+    pub overlay: bool,
+}
+
+/// What a daemon that takes commands is given.
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub url: String,
+    pub token: String,
+    /// The folder with the token's file, outside.
+    pub dir: PathBuf,
+}
+
+/// What callers of this account read.
+#[derive(Default, Serialize, Deserialize)]
+struct Callers {
+    url: String,
+    /// By deployment.
+    tokens: BTreeMap<String, String>,
+}
+
+/// Where the manager is, or will be once somebody needs it.
+pub fn url(layout: &Layout) -> String {
+    let port = running_port(layout).unwrap_or_else(|| free_port(layout));
+    format!("http://{}:{port}", Ipv4Addr::LOCALHOST)
+}
+
+/// The port that the manager was started with.
+fn running_port(layout: &Layout) -> Option<u16> {
+    let document: Document = spec::read(&layout.daemon(DEPLOYMENT, ID).join(spec::CURRENT)).ok()?;
+    let listen = document.run.program.argv.iter().skip_while(|word| *word != "--listen").nth(1)?;
+    listen.rsplit_once(':')?.1.parse().ok()
+}
+
+fn free_port(layout: &Layout) -> u16 {
+    let path = layout.root().as_os_str().as_encoded_bytes();
+    let sum = path.iter().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)));
+    let start = (sum % u32::from(PORTS)) as u16;
+    let ports = (0..PORTS).map(|step| FIRST_PORT + (start + step) % PORTS);
+    ports.into_iter().find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap_or(FIRST_PORT)
+}
+
+impl Commands<'_> {
+    fn dir(&self) -> DaemonDir<'_> {
+        DaemonDir { layout: self.layout, helper: self.helper, deployment: DEPLOYMENT, id: ID }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.layout.manager().join("data")
+    }
+
+    fn receiver(&self, deployment: &str, id: &str) -> PathBuf {
+        self.layout.manager().join("receivers").join(deployment).join(id)
+    }
+
+    /// Sees to it that the manager runs, in this package's version, and that callers of the deployment can use it.
+    ///
+    /// # Errors
+    /// `MANAGER_MISSING`; `DAEMON_NOT_UP` with its last lines.
+    pub async fn ensure(&self, deployment: &str, events: &Events) -> Result<(), Report> {
+        let _lock = deployment::lock(self.layout, DEPLOYMENT, events).await?;
+        make_dir(&self.layout.daemons(DEPLOYMENT))?;
+        make_dir(&self.data())?;
+        if !self.data().join("commands.db").exists() {
+            // Tokens of a manager that has forgotten them open nothing.
+            let _ = fs::remove_dir_all(self.layout.manager().join("receivers"));
+            let _ = fs::remove_file(self.callers_file());
+        }
+        self.administrator()?;
+        let dir = self.dir();
+        let is_up = match control::status(&dir.path()).await {
+            Ok(status) => status.state == Phase::Running,
+            Err(_) => false,
+        };
+        // One that does not come up may have lost its port to another program.
+        let port = running_port(self.layout).filter(|_| is_up).unwrap_or_else(|| free_port(self.layout));
+        let document = self.document(port)?;
+        if !is_up || dir.document().is_none_or(|there| there.run.version != document.run.version) {
+            dir.put(&document, Action::Create, &Events::ignored()).await?;
+        }
+        let mut callers = self.callers();
+        callers.url = format!("http://{}:{port}", Ipv4Addr::LOCALHOST);
+        if !callers.tokens.contains_key(deployment) {
+            let token = self.token(json!({ "role": "invoke", "deploymentId": deployment })).await?;
+            callers.tokens.insert(deployment.to_owned(), token);
+        }
+        let file = self.callers_file();
+        spec::write(&file, &callers).map_err(|error| unusable(&file, &error))
+    }
+
+    /// What a daemon is given so that it can take its commands.
+    pub async fn access(&self, deployment: &str, id: &str) -> Result<Access, Report> {
+        let dir = self.receiver(deployment, id);
+        let file = dir.join("token");
+        let token = match fs::read_to_string(&file) {
+            Ok(token) if !token.is_empty() => token,
+            _ => {
+                let token =
+                    self.token(json!({ "role": "receive", "deploymentId": deployment, "resourceId": id })).await?;
+                let write = || {
+                    fs::create_dir_all(&dir)?;
+                    // Whatever user the program runs as; outside, the state directory keeps others out.
+                    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
+                    fs::write(&file, &token)?;
+                    fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
+                };
+                write().map_err(|error| unusable(&file, &error))?;
+                token
+            }
+        };
+        Ok(Access { url: url(self.layout), token, dir })
+    }
+
+    /// A daemon takes no commands any more. The last one ends the manager.
+    pub async fn forget(&self, deployment: &str, id: &str, events: &Events) -> Result<(), Report> {
+        let dir = self.receiver(deployment, id);
+        if !dir.exists() {
+            return Ok(());
+        }
+        // Where it does not answer, the token goes with its file: nobody has it any more.
+        let query = format!("/v1/tokens?role=receive&deploymentId={deployment}&resourceId={id}");
+        let _ = self.ask(Method::DELETE, &query, None).await;
+        fs::remove_dir_all(&dir).map_err(|error| unusable(&dir, &error))?;
+        let _ = dir.parent().map(fs::remove_dir);
+        self.end_if_unused(events).await
+    }
+
+    /// A deployment is gone: nobody calls into it any more. With `data`, and nobody left, what was kept goes too.
+    pub async fn forget_deployment(&self, deployment: &str, data: bool, events: &Events) -> Result<(), Report> {
+        let mut callers = self.callers();
+        if callers.tokens.remove(deployment).is_some() {
+            let _ = self.ask(Method::DELETE, &format!("/v1/tokens?role=invoke&deploymentId={deployment}"), None).await;
+            let file = self.callers_file();
+            let written = match callers.tokens.is_empty() {
+                true => fs::remove_file(&file),
+                false => spec::write(&file, &callers),
+            };
+            written.map_err(|error| unusable(&file, &error))?;
+        }
+        self.end_if_unused(events).await?;
+        if data && !self.is_used() && self.layout.manager().exists() {
+            let manager = self.layout.manager();
+            self.helper.remove(&manager, self.ids)?;
+        }
+        Ok(())
+    }
+
+    fn is_used(&self) -> bool {
+        !deployment::entry_names(&self.layout.manager().join("receivers")).is_empty()
+    }
+
+    async fn end_if_unused(&self, events: &Events) -> Result<(), Report> {
+        if self.is_used() || !self.layout.deployment(DEPLOYMENT).exists() {
+            return Ok(());
+        }
+        let _lock = deployment::lock(self.layout, DEPLOYMENT, events).await?;
+        // Another deployment may have come meanwhile.
+        if !self.is_used() {
+            self.dir().remove(&Events::ignored()).await?;
+            let _ = fs::remove_dir(self.layout.daemons(DEPLOYMENT));
+        }
+        Ok(())
+    }
+
+    fn callers_file(&self) -> PathBuf {
+        self.layout.manager().join("client.json")
+    }
+
+    fn callers(&self) -> Callers {
+        spec::read(&self.callers_file()).unwrap_or_default()
+    }
+
+    /// The administrator's token, made with the manager's folder.
+    fn administrator(&self) -> Result<String, Report> {
+        let file = self.layout.manager().join("data").join("admin.token");
+        if let Ok(token) = fs::read_to_string(&file)
+            && !token.is_empty()
+        {
+            return Ok(token);
+        }
+        let random = || crate::sys::process::random_name();
+        let make = || {
+            let token = format!("alien_admin_{}{}", random()?, random()?);
+            let aside = file.with_extension("new");
+            fs::write(&aside, &token)?;
+            fs::set_permissions(&aside, fs::Permissions::from_mode(0o600))?;
+            fs::rename(&aside, &file)?;
+            Ok(token)
+        };
+        make().map_err(|error| unusable(&file, &error))
+    }
+
+    async fn token(&self, wanted: Value) -> Result<String, Report> {
+        let made = self.ask(Method::POST, "/v1/tokens", Some(wanted)).await?;
+        Ok(made["token"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Asks the manager as its administrator.
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Report> {
+        let url = url(self.layout);
+        let failed = |why: String| {
+            Report::new("MANAGER_UNREACHABLE", format!("the manager at {url} does not answer: {why}"))
+                .retryable()
+                .status(503)
+                .hint("its log is deployments/@manager/daemons/manager/log in the state directory")
+        };
+        // Of this machine: a proxy has no part in it.
+        let client = Client::builder().no_proxy().timeout(ANSWER).build().map_err(|error| failed(error.to_string()))?;
+        let mut request = client.request(method, format!("{url}{path}"));
+        request = request.header(AUTHORIZATION, format!("Bearer {}", self.administrator()?));
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().await.map_err(|error| failed(error.to_string()))?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| failed(error.to_string()))?;
+        let body: Value = serde_json::from_str(&text).unwrap_or_default();
+        if !status.is_success() {
+            return Err(failed(format!("{status} {}", body["message"].as_str().unwrap_or_default())));
+        }
+        Ok(body)
+    }
+
+    /// The manager as a daemon: our program is all of its image.
+    fn document(&self, port: u16) -> Result<Document, Report> {
+        let (root, digest) = self.helper.install_beside(self.packaged, ID)?;
+        let listen = format!("{}:{port}", Ipv4Addr::LOCALHOST);
+        let words = [
+            "/alien-manager",
+            "serve",
+            "--data",
+            "/data",
+            "--listen",
+            &listen,
+            "--admin-token-file",
+            "/data/admin.token",
+        ];
+        let run = Spec {
+            version: String::new(),
+            image: "alien-manager".to_owned(),
+            digest: digest.clone(),
+            sandbox: Sandbox {
+                layers: vec![root],
+                top: self.dir().path().join("tops").join(digest),
+                overlay: self.overlay,
+                ids: self.ids.clone(),
+                hostname: ID.to_owned(),
+                mounts: vec![Mount {
+                    source: self.data(),
+                    target: PathBuf::from("/data"),
+                    read_only: false,
+                    filled_from_image: false,
+                }],
+            },
+            program: Program {
+                argv: words.map(str::to_owned).to_vec(),
+                env: Vec::new(),
+                cwd: PathBuf::from("/"),
+                user: String::new(),
+            },
+            stop_signal: libc::SIGTERM,
+            stop_grace_ms: 15_000,
+            settle_ms: 1000,
+            log: LogLimits::default(),
+        };
+        Ok(Document { declared: Declared { lifecycle: "live".to_owned(), fields: Fields::new() }, run: stamped(run) })
+    }
+}
