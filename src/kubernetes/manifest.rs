@@ -5,11 +5,11 @@ use super::kind::{Kind, Object};
 use super::labels::{self, Owner};
 use super::options::Registry;
 use crate::error::Report;
+use crate::model::names::fingerprint;
 use crate::model::{Code, Daemon, Grants, ImageReference, Quantity, RegistryReference};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The name of the one container of a pod.
@@ -160,7 +160,7 @@ fn deployment(parts: &Parts<'_>, name: String, token: bool) -> Result<Object, Re
 
 /// Tells one pod template from another.
 fn version(pod: &Value) -> String {
-    Sha256::digest(pod.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    fingerprint(pod.to_string(), 16)
 }
 
 /// The image of a Deployment that is there.

@@ -3,11 +3,11 @@
 use super::control;
 use super::layout::{Layout, make_dir, unusable};
 use crate::error::Report;
+use crate::model::names::fingerprint;
 use crate::sandbox::ids::Ids;
 use crate::sandbox::probe::Capability;
 use crate::supervisor::protocol::{Op, SCANNER};
 use crate::sys::time;
-use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -44,17 +44,12 @@ impl Packaged {
             return Ok(packaged.clone());
         }
         let bytes = fs::read(path)?;
-        let packaged = Packaged { digest: short_digest(&bytes), size: bytes.len() as u64 };
+        let packaged = Packaged { digest: fingerprint(&bytes, 16), size: bytes.len() as u64 };
         // One of each path: what was replaced is never asked about again.
         known.retain(|((there, ..), _)| there != path);
         known.push((key, packaged.clone()));
         Ok(packaged)
     }
-}
-
-/// The first 16 hex digits of the SHA-256.
-fn short_digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Copies a program of the package to where its digest says, unless it is there. Gives where it is, and the digest.
@@ -100,7 +95,7 @@ impl Helper {
     pub fn probe(&self, ids: &Ids) -> Result<Capability, Report> {
         let ids = serde_json::to_string(ids).unwrap_or_default();
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let key = short_digest(format!("{}\n{boot}\n{ids}", self.digest).as_bytes());
+        let key = fingerprint(format!("{}\n{boot}\n{ids}", self.digest), 16);
         let remembered = self.layout.root().join(format!("probe-{key}.json"));
         if let Ok(capability) = crate::supervisor::spec::read(&remembered) {
             return Ok(capability);

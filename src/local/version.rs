@@ -5,7 +5,7 @@ use super::layout::Layout;
 use crate::engine::plan::{Field, Fields, sounds_secret};
 use crate::error::Report;
 use crate::image::Image;
-use crate::model::names::binding_variable;
+use crate::model::names::{binding_variable, fingerprint};
 use crate::model::{Code, Daemon, Grants, ResourceRef, ResourceType, Stack};
 use crate::sandbox::ids::Ids;
 use crate::sandbox::{Mount, Program, Sandbox};
@@ -13,7 +13,6 @@ use crate::supervisor::spec::{LogLimits, Spec};
 use crate::sys::signal;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -181,8 +180,7 @@ pub fn spec(parts: &Parts<'_>) -> Result<Spec, Report> {
 
 /// A version with its name, which differs whenever anything else does.
 pub fn stamped(mut spec: Spec) -> Spec {
-    let digest = Sha256::digest(serde_json::to_vec(&spec).unwrap_or_default());
-    spec.version = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    spec.version = fingerprint(serde_json::to_vec(&spec).unwrap_or_default(), 16);
     spec
 }
 
@@ -256,8 +254,7 @@ fn bindings(parts: &Parts<'_>) -> (Vec<(String, String)>, Vec<Mount>) {
 
 /// A volume's folder, named by its path inside in a way that no other path shares.
 fn volume_dir(layout: &Layout, deployment: &str, id: &str, volume: &str) -> PathBuf {
-    let digest = Sha256::digest(volume.as_bytes());
     let name: String = volume.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
-    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let hash = fingerprint(volume, 8);
     layout.data(deployment).join("volumes").join(id).join(format!("{}-{hash}", name.trim_matches('-')))
 }

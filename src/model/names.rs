@@ -48,6 +48,13 @@ fn is_lower(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
+/// The first digits of the SHA-256 in hex: tells things apart that nobody chose to be alike.
+pub fn fingerprint(bytes: impl AsRef<[u8]>, digits: usize) -> String {
+    let mut hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    hex.truncate(digits);
+    hex
+}
+
 /// Whether it could be the hash of something else.
 fn looks_like_hash(text: &str) -> bool {
     text.len() == HASH_LEN && text.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
@@ -56,11 +63,11 @@ fn looks_like_hash(text: &str) -> bool {
 /// As much of `text` as there is room for, and the hash of `whole`.
 fn hashed(text: &str, whole: &str) -> String {
     let made: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let hash: String = Sha256::digest(whole).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = fingerprint(whole, HASH_LEN);
     let made = made.trim_matches('-');
     let kept = made[..made.len().min(LABEL_MAX - HASH_LEN - 1)].trim_end_matches('-');
     let separator = if kept.is_empty() { "" } else { "-" };
-    format!("{kept}{separator}{}", &hash[..HASH_LEN])
+    format!("{kept}{separator}{hash}")
 }
 
 #[cfg(test)]

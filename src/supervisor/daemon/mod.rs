@@ -279,7 +279,7 @@ impl Supervisor {
         // READY and ends at once was up.
         self.heard();
         self.notified();
-        let Some(mut child) = self.child.take() else { return };
+        let Some(child) = self.child.take() else { return };
         for output in [Output::Stdout, Output::Stderr] {
             while crate::sys::poll::is_ready(&child.outputs[output as usize])
                 && self.log.take(output, &child.outputs[output as usize])
@@ -288,9 +288,6 @@ impl Supervisor {
         self.log.end();
         self.state.running = false;
         self.started_at = None;
-        if let Some(failure) = child.failure.take() {
-            self.failure = Some(failure);
-        }
         let exit = child.exit.unwrap_or(init);
         match self.stage {
             Stage::Stopping { then: Then::Start, .. } => {
