@@ -21,8 +21,11 @@ use crate::sandbox::ids::Ids;
 use crate::sandbox::{Mount, Program, Sandbox};
 use crate::supervisor::protocol::Phase;
 use crate::supervisor::spec::{self, LogLimits, Spec};
-use reqwest::header::AUTHORIZATION;
-use reqwest::{Client, Method};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -209,6 +212,7 @@ impl Commands<'_> {
         if !self.is_used() {
             self.dir().remove(&Events::ignored()).await?;
             let _ = fs::remove_dir(self.layout.daemons(DEPLOYMENT));
+            let _ = fs::remove_dir(self.layout.manager().join("receivers"));
         }
         Ok(())
     }
@@ -255,17 +259,23 @@ impl Commands<'_> {
                 .status(503)
                 .hint("its log is deployments/@manager/daemons/manager/log in the state directory")
         };
-        // Of this machine: a proxy has no part in it.
-        let client = Client::builder().no_proxy().timeout(ANSWER).build().map_err(|error| failed(error.to_string()))?;
-        let mut request = client.request(method, format!("{url}{path}"));
-        request = request.header(AUTHORIZATION, format!("Bearer {}", self.administrator()?));
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
-        }
-        let answer = request.send().await.map_err(|error| failed(error.to_string()))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|error| failed(error.to_string()))?;
-        let body: Value = serde_json::from_str(&text).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{url}{path}"))
+            .header(AUTHORIZATION, format!("Bearer {}", self.administrator()?))
+            .header(CONTENT_TYPE, "application/json")
+            .body(body.map_or_else(String::new, |body| body.to_string()))
+            .map_err(|error| failed(error.to_string()))?;
+        let answer = async {
+            let client = Client::builder(TokioExecutor::new()).build_http::<String>();
+            let answer = client.request(request).await.map_err(|error| failed(error.to_string()))?;
+            let status = answer.status();
+            let body = answer.into_body().collect().await.map_err(|error| failed(error.to_string()))?;
+            Ok((status, body.to_bytes()))
+        };
+        let late = || Err(failed(format!("no answer within {ANSWER:?}")));
+        let (status, text) = tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| late())?;
+        let body: Value = serde_json::from_slice(&text).unwrap_or_default();
         if !status.is_success() {
             return Err(failed(format!("{status} {}", body["message"].as_str().unwrap_or_default())));
         }
