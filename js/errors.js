@@ -48,6 +48,8 @@ class AlienError extends Error {
 
   static async from(value) {
     if (isAlienError(value)) return value
+    // Those of js/commands, which know nothing of this class.
+    if (typeof value?.toOptions === "function") return new AlienError(value)
     return new AlienError({
       code: "GENERIC_ERROR",
       message: messageOf(value),

@@ -1,0 +1,292 @@
+"use strict"
+
+// Calls of handlers in daemons, from anywhere that reaches the manager.
+
+const { randomUUID } = require("node:crypto")
+const { INLINE_MAX, decode, encode, inline } = require("./body.js")
+const { CommandError, misuse } = require("./errors.js")
+const { Connection, Unreachable, isTransient, refusal, retryAfter } = require("./http.js")
+const { Backoff, TIMER_MAX, now, pause } = require("./time.js")
+
+const TIMEOUT_MS = 60_000
+/** How long the manager is asked to hold an answer: proxies often end what is silent for a minute. */
+const HOLD_MS = 25_000
+const CALL_MS = 10_000
+/** For the answer that the manager gives when a wait is over to arrive. */
+const TRAVEL_MS = 500
+const RETRY = [100, 2000]
+/** How often a command is sent to a manager that does not answer: longer than one takes to start anew. */
+const SENDINGS = 6
+/** Between questions to a manager that holds no answers: the first pause, and the longest. */
+const POLL = [500, 5000]
+const SLOWER = 1.5
+const ENDED = ["SUCCEEDED", "FAILED", "EXPIRED", "CANCELLED"]
+
+class CommandsClient {
+  #connection
+  #deploymentId
+  #token
+  #timeout
+
+  constructor({ managerUrl, deploymentId, token, timeout = TIMEOUT_MS } = {}) {
+    for (const [name, value] of Object.entries({ managerUrl, deploymentId, token })) {
+      if (typeof value !== "string" || value === "") throw misuse(`new CommandsClient({…}) needs ${name}, a text`)
+    }
+    this.#connection = new Connection(managerUrl)
+    this.#deploymentId = deploymentId
+    this.#token = token
+    this.#timeout = milliseconds(timeout, "timeout")
+  }
+
+  target(id) {
+    if (typeof id !== "string" || id === "") throw misuse("target(…) needs the id of a daemon")
+    return {
+      invoke: (name, params, options) => this.#invoke(id, name, params, options),
+      submit: (name, params, options) => this.#submit(id, name, params, options),
+      list: (options) => this.list({ ...options, target: id }),
+    }
+  }
+
+  async invoke(name, params, options) {
+    return this.#invoke(undefined, name, params, options)
+  }
+
+  async submit(name, params, options) {
+    return this.#submit(undefined, name, params, options)
+  }
+
+  async get(id, options) {
+    return this.#told(await this.#ask("GET", place(id), `the question for ${id}`, options))
+  }
+
+  async cancel(id, options) {
+    return this.#told(await this.#ask("POST", `${place(id)}/cancel`, `the cancellation of ${id}`, { ...options, json: {} }))
+  }
+
+  async list({ state, target, limit, cursor, ...options } = {}) {
+    const query = new URLSearchParams({ deploymentId: this.#deploymentId })
+    for (const [name, value] of Object.entries({ state, target, limit, cursor })) if (value !== undefined) query.set(name, String(value))
+    const page = await this.#ask("GET", `v1/commands?${query}`, "the question for commands", options)
+    return { ...page, commands: await Promise.all(page.commands.map((view) => this.#told(view))) }
+  }
+
+  /** Gives a command's state now and after each change, until it has ended. */
+  async *watch(id, { signal, pollInterval = POLL[0] } = {}) {
+    let last
+    for (;;) {
+      const view = await this.#told(await this.#hold(id, pollInterval, signal, now() + this.#timeout, (error) => error))
+      const text = JSON.stringify(view)
+      if (text !== last) yield view
+      last = text
+      if (ENDED.includes(view.state)) return
+      await pause(pollInterval / 2, signal)
+      signal?.throwIfAborted()
+    }
+  }
+
+  /** Closes connections that are kept; they keep no process alive. */
+  close() {
+    this.#connection.close()
+  }
+
+  async #submit(target, name, params, options) {
+    const { commandId, state } = await this.#create(target, name, params, options, 0, now() + this.#limit(options))
+    return { commandId, state }
+  }
+
+  async #invoke(target, name, params, options = {}) {
+    const { signal } = options
+    signal?.throwIfAborted()
+    const limit = this.#limit(options)
+    const ends = now() + limit
+    // What may be taken back has to be known first: then the waiting is an exchange of its own.
+    const view = await this.#create(target, name, params, options, signal === undefined ? limit : 0, ends)
+    const id = view.commandId
+    try {
+      return this.#result(name, await this.#end(view, ends, options, { name, limit }))
+    } catch (error) {
+      if (signal?.aborted) await this.cancel(id).catch(() => {})
+      throw error
+    }
+  }
+
+  #limit({ timeoutMs, timeout } = {}) {
+    return milliseconds(timeoutMs ?? timeout ?? this.#timeout, timeoutMs === undefined ? "timeout" : "timeoutMs")
+  }
+
+  /**
+   * Makes a command; `hold` is how long the manager may wait for its end. Sent again when no answer comes: the idempotency
+   * key makes one command of all sendings.
+   */
+  async #create(target, name, params, options = {}, hold, ends) {
+    if (typeof name !== "string" || name === "") throw misuse("a command's name is a text")
+    const json = {
+      deploymentId: this.#deploymentId,
+      command: name,
+      params: parameters(name, params),
+      deadline: moment(options.deadline),
+      idempotencyKey: options.idempotencyKey ?? randomUUID(),
+      targetResourceId: target,
+    }
+    const headers = options.traceparent === undefined ? {} : { traceparent: options.traceparent }
+    const backoff = new Backoff(...RETRY)
+    for (let sendings = 1; ; sendings++) {
+      let error
+      let after = 0
+      try {
+        const holdMs = Math.min(hold, HOLD_MS, Math.max(0, ends - now()))
+        const timeoutMs = Math.min(CALL_MS + holdMs, Math.max(0, ends - now()) + TRAVEL_MS)
+        const query = holdMs > 0 ? `?wait=${(holdMs / 1000).toFixed(3)}` : ""
+        const answer = await this.#connection.call("POST", `v1/commands${query}`, { token: this.#token, json, headers, timeoutMs })
+        if (answer.status < 300 && typeof answer.json?.commandId === "string") return answer.json
+        error = refusal(`the command "${name}"`, answer)
+        after = retryAfter(answer) ?? 0
+        if (!isTransient(answer)) throw notCreated(name, json, error)
+      } catch (thrown) {
+        if (!(thrown instanceof Unreachable)) throw thrown
+        error = thrown
+      }
+      const delay = Math.max(backoff.next(), after)
+      if (sendings === SENDINGS || now() + delay > ends) throw notCreated(name, json, error)
+      await pause(delay, options.signal)
+      options.signal?.throwIfAborted()
+    }
+  }
+
+  /** Waits until a command has ended. */
+  async #end(view, ends, { signal, pollInterval = POLL[0] }, about) {
+    let interval = pollInterval
+    while (!ENDED.includes(view.state)) {
+      if (now() >= ends) throw timedOut(view, about)
+      const began = now()
+      const hold = Math.min(HOLD_MS, ends - began)
+      const known = view
+      view = await this.#hold(view.commandId, hold, signal, ends, () => timedOut(known, about))
+      // A manager of the plain protocol answers at once.
+      if (!ENDED.includes(view.state) && now() - began < hold / 2) {
+        await pause(Math.min(interval, Math.max(0, ends - now())), signal)
+        signal?.throwIfAborted()
+        interval = Math.min(interval * SLOWER, Math.max(pollInterval, POLL[1]))
+      }
+    }
+    return view
+  }
+
+  /** A command as it is when it ends, or after `hold` ms; `late` gives the error where no answer has come by `ends`. */
+  async #hold(id, hold, signal, ends, late) {
+    const backoff = new Backoff(...RETRY)
+    for (;;) {
+      let error
+      try {
+        const path = `${place(id)}?wait=${(hold / 1000).toFixed(3)}`
+        const timeoutMs = Math.min(CALL_MS + hold, Math.max(0, ends - now()) + TRAVEL_MS)
+        const answer = await this.#connection.call("GET", path, { token: this.#token, signal, timeoutMs })
+        if (answer.status === 200) return answer.json
+        error = refusal(`the question for ${id}`, answer)
+        if (!isTransient(answer)) throw error
+      } catch (thrown) {
+        if (!(thrown instanceof Unreachable)) throw thrown
+        error = thrown
+      }
+      const delay = backoff.next()
+      if (now() + delay > ends) throw late(error)
+      await pause(delay, signal)
+      signal?.throwIfAborted()
+    }
+  }
+
+  async #ask(method, path, what, { signal, json, timeoutMs = CALL_MS } = {}) {
+    const answer = await this.#connection.call(method, path, { token: this.#token, json, signal, timeoutMs: milliseconds(timeoutMs, "timeoutMs") })
+    if (answer.status >= 300 || answer.json === undefined) throw refusal(what, answer)
+    return answer.json
+  }
+
+  /** A command as it is told to the caller: with its result, or its error, in place of the protocol's response. */
+  async #told({ response, ...view }) {
+    if (response === undefined || response === null) return view
+    if (response.status === "error") {
+      const { status, ...error } = response
+      return { ...view, error }
+    }
+    return { ...view, result: await this.#decode(view.command ?? view.commandId, response.response) }
+  }
+
+  async #decode(name, body) {
+    try {
+      return await decode(body, this.#connection)
+    } catch (source) {
+      throw new CommandError({ code: "RESPONSE_DECODING_FAILED", message: `the result of "${name}" cannot be read: ${source.message}`, source })
+    }
+  }
+
+  async #result(name, { commandId, state, response, attempt }) {
+    const context = { commandId, command: name, state, attempt }
+    if (state === "SUCCEEDED") return this.#decode(name, response?.response)
+    if (state === "EXPIRED") {
+      throw new CommandError({ code: "COMMAND_EXPIRED", message: `the deadline of "${name}" (${commandId}) passed before there was a result`, context, httpStatusCode: 410 })
+    }
+    if (state === "CANCELLED") throw new CommandError({ code: "COMMAND_CANCELLED", message: `"${name}" (${commandId}) was cancelled`, context, httpStatusCode: 409 })
+    const { code = "UNKNOWN", message = "it does not say why", details } = response ?? {}
+    const failed = { ...context, errorCode: code, errorMessage: message, ...(details === undefined ? {} : { errorDetails: details }) }
+    throw new CommandError({ code: "DEPLOYMENT_COMMAND_ERROR", message: `"${name}" (${commandId}) failed: ${code}: ${message}`, context: failed, httpStatusCode: 502 })
+  }
+}
+
+const place = (id) => {
+  if (typeof id !== "string" || id === "") throw misuse("a command is named by its id, such as cmd_…")
+  return `v1/commands/${encodeURIComponent(id)}`
+}
+
+function parameters(name, params) {
+  let bytes
+  try {
+    bytes = encode(params)
+  } catch (error) {
+    throw misuse(`the parameters of "${name}" cannot be JSON: ${error.message}`)
+  }
+  if (bytes.length <= INLINE_MAX) return inline(bytes)
+  throw new CommandError({
+    code: "PARAMS_TOO_LARGE",
+    message: `the parameters of "${name}" have ${bytes.length} bytes, and at most ${INLINE_MAX} can be sent`,
+    context: { bytes: bytes.length, maxInlineBytes: INLINE_MAX },
+    httpStatusCode: 413,
+  })
+}
+
+/** A Date or an RFC 3339 time, as the latter. */
+function moment(deadline) {
+  if (deadline === undefined) return undefined
+  const time = new Date(deadline)
+  if (Number.isNaN(time.getTime())) throw misuse(`a deadline is a Date or an RFC 3339 time, not ${JSON.stringify(deadline)}`)
+  return time.toISOString()
+}
+
+function milliseconds(value, name) {
+  if (typeof value === "number" && value > 0 && value <= TIMER_MAX) return value
+  throw misuse(`${name} is a number of milliseconds from 1 to ${TIMER_MAX}, not ${JSON.stringify(value)}`)
+}
+
+function notCreated(name, { idempotencyKey, targetResourceId }, source) {
+  return new CommandError({
+    code: "COMMAND_CREATION_FAILED",
+    message: `the command "${name}" was not taken: ${source.message}`,
+    context: { command: name, target: targetResourceId, idempotencyKey, ...source.context },
+    hint: source.hint ?? (source.retryable ? "send it again with the same idempotencyKey: it is done once, however often it is sent" : undefined),
+    retryable: source.retryable,
+    httpStatusCode: source.httpStatusCode,
+    source,
+  })
+}
+
+function timedOut({ commandId, state, attempt }, { name, limit }) {
+  return new CommandError({
+    code: "COMMAND_TIMEOUT",
+    message: `"${name}" (${commandId}) has no result after ${limit / 1000} s; it is ${state}`,
+    context: { commandId, command: name, lastState: state, attempt, timeoutMs: limit },
+    hint: "it goes on: ask for it with get(commandId), or take it back with cancel(commandId)",
+    retryable: true,
+    httpStatusCode: 504,
+  })
+}
+
+module.exports = { CommandsClient }

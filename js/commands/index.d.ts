@@ -1,0 +1,340 @@
+// Commands: handlers in a daemon, and typed calls of them from anywhere.
+
+/** What a schema library gives (https://standardschema.dev): zod, valibot, arktype and others. */
+export interface StandardSchema<Input = any, Output = any> {
+  readonly "~standard": {
+    readonly version: 1
+    readonly vendor: string
+    readonly validate: (value: unknown) => any
+    readonly types?: { readonly input: Input; readonly output: Output } | undefined
+  }
+}
+type InputOf<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["input"]
+type OutputOf<Schema extends StandardSchema> = NonNullable<Schema["~standard"]["types"]>["output"]
+
+/** A value as it is after its way through JSON. */
+export type Json<T> = unknown extends T
+  ? T
+  : T extends { toJSON(): infer U }
+    ? Json<U>
+    : T extends undefined | void | Function | symbol
+      ? null
+      : T extends string | number | boolean | null
+        ? T
+        : T extends bigint
+          ? never
+          : T extends readonly unknown[]
+            ? { [K in keyof T]: Json<T[K]> }
+            : T extends object
+              ? { [K in keyof T as T[K] extends Function | symbol | undefined ? never : K]: Json<Exclude<T[K], undefined>> | (undefined extends T[K] ? undefined : never) }
+              : never
+
+/** What a handler is told besides its parameters. */
+export interface CommandContext<Params = unknown> {
+  /** The parameters, as the schema gives them; the handler's first argument. */
+  readonly input: Params
+  /** The parameters as they were sent, before any schema. */
+  readonly params: unknown
+  /**
+   * Aborts when nobody waits for the result any more. Its reason is a {@link CommandError} with the code
+   * `HANDLER_TIMEOUT` (the deadline, or a lease that could not be renewed), `COMMAND_CANCELLED`, `LEASE_LOST` (somebody
+   * else has the command now) or `RECEIVER_STOPPED` (the process ends; the command is handed out again).
+   */
+  readonly signal: AbortSignal
+  readonly deadline: Date | undefined
+  readonly commandId: string
+  /** 1 for the first delivery. More says that an earlier one may have done something already. */
+  readonly attempt: number
+  readonly target: { readonly resourceId: string; readonly resourceType: string }
+  /** The caller's W3C trace context, where it sent one. */
+  readonly traceparent: string | undefined
+  /**
+   * Tells the caller how far it is: any JSON of at most 4 KiB. The last value is what counts; some of those before it may
+   * never be seen.
+   */
+  progress(value: unknown): void
+}
+
+/** Does what a command says. What it returns, as JSON, is the result; `undefined` is null. */
+export type CommandHandler<Params = any, Result = unknown> = (params: Params, context: CommandContext<Params>) => Result | Promise<Result>
+
+declare const types: unique symbol
+
+/** A command that has a handler. Carries its types to {@link CommandsClient.target}. */
+export interface Command<Name extends string = string, Params = any, Result = any> {
+  readonly name: Name
+  readonly [types]?: { params: Params; result: Result }
+}
+
+/**
+ * Registers a handler for {@link runReceiver}. A name can have one handler.
+ *
+ * @param schema any Standard Schema; what does not fit it never reaches the handler, and the caller sees the issues
+ *
+ * @example
+ * export const sync = command("sync", z.object({ since: z.string() }), async ({ since }, { signal }) => ({ rows: await copy(since, signal) }))
+ */
+export declare function command<const Name extends string, Schema extends StandardSchema, Result>(
+  name: Name,
+  schema: Schema,
+  handler: (params: OutputOf<Schema>, context: CommandContext<OutputOf<Schema>>) => Result | Promise<Result>,
+): Command<Name, InputOf<Schema>, Result>
+export declare function command<const Name extends string, Params, Result>(
+  name: Name,
+  handler: (params: Params, context: CommandContext<Params>) => Result | Promise<Result>,
+): Command<Name, Params, Result>
+
+/** How a receiver works. Everything has a default that comes from the environment of a daemon with commands. */
+export interface ReceiverOptions {
+  /**
+   * How many handlers run at once.
+   * @default `ALIEN_COMMANDS_MAX_LEASES`, else 1
+   */
+  concurrency?: number
+  /**
+   * For how long a command is this receiver's without being renewed. While its handler runs, it is renewed.
+   * @default `ALIEN_COMMANDS_LEASE_SECONDS`, else 60
+   */
+  leaseSeconds?: number
+  /**
+   * How long the manager may hold a question for commands while there are none.
+   * @default 20
+   */
+  waitSeconds?: number
+  /**
+   * Between questions to a manager that holds none, and the longest between tries to reach one that is away.
+   * @default `ALIEN_COMMANDS_POLL_INTERVAL_MS`, else 5000
+   */
+  pollIntervalMs?: number
+  /**
+   * What that interval grows to while there are no commands.
+   * @default `ALIEN_COMMANDS_POLL_MAX_INTERVAL_MS`, else 30000
+   */
+  pollMaxIntervalMs?: number
+  /**
+   * By what part of it the interval is longer or shorter, by chance.
+   * @default `ALIEN_COMMANDS_POLL_JITTER`, else 0.1
+   */
+  pollJitter?: number
+  /**
+   * How long handlers may take to finish once the receiver stops; then their signals abort.
+   * @default `ALIEN_COMMANDS_DRAIN_TIMEOUT_MS`, else 30000
+   */
+  drainTimeoutMs?: number
+  /**
+   * Whether SIGTERM and SIGINT stop the receiver; a second one ends the draining.
+   * @default true
+   */
+  handleSignals?: boolean
+  /** The manager. @default `ALIEN_COMMANDS_URL` */
+  url?: string
+  /** @default `ALIEN_COMMANDS_TOKEN` */
+  token?: string
+  /** Goes before the token, and is read again when the manager refuses it. @default `ALIEN_COMMANDS_TOKEN_FILE` */
+  tokenFile?: string
+  /** @default `ALIEN_DEPLOYMENT_ID` */
+  deploymentId?: string
+  /** The daemon whose commands are taken. @default `ALIEN_COMMANDS_TARGET_RESOURCE_ID` */
+  resourceId?: string
+  /** @default `ALIEN_COMMANDS_TARGET_RESOURCE_TYPE`, else `daemon` */
+  resourceType?: "daemon" | "container"
+  /** Takes lines for whoever runs the daemon; there are no parameters and no tokens in them. @default console.error */
+  log?: (line: string) => void
+}
+
+/** Takes commands of one daemon from its manager. `Commands` are those that it has handlers for. */
+export declare class CommandReceiver<Commands extends Command = never> {
+  constructor(options?: ReceiverOptions)
+  readonly [types]?: Commands
+  /** Registers a handler. A name can have one. */
+  command<const Name extends string, Schema extends StandardSchema, Result>(
+    name: Name,
+    schema: Schema,
+    handler: (params: OutputOf<Schema>, context: CommandContext<OutputOf<Schema>>) => Result | Promise<Result>,
+  ): CommandReceiver<Commands | Command<Name, InputOf<Schema>, Result>>
+  command<const Name extends string, Params, Result>(
+    name: Name,
+    handler: (params: Params, context: CommandContext<Params>) => Result | Promise<Result>,
+  ): CommandReceiver<Commands | Command<Name, Params, Result>>
+  /**
+   * Takes commands until {@link stop} or a signal, and resolves when the last handler has ended. Managers that are away are
+   * waited for.
+   *
+   * @throws {CommandError} `RECEIVER_NOT_CONFIGURED`, which lists all that is missing
+   */
+  run(): Promise<void>
+  /** Takes no more commands and lets handlers finish, within the drain time; resolves when they have. */
+  stop(): Promise<void>
+}
+
+/** A receiver with handlers of its own, apart from those of {@link command}. */
+export declare function createCommandReceiver(options?: ReceiverOptions): CommandReceiver
+/** Runs the handlers of {@link command}, until SIGTERM or SIGINT. */
+export declare function runReceiver(options?: ReceiverOptions): Promise<void>
+
+/** Where a command is in its life. */
+export type CommandState = "PENDING_UPLOAD" | "PENDING" | "DISPATCHED" | "SUCCEEDED" | "FAILED" | "EXPIRED" | "CANCELLED"
+
+/** What is known of a command. */
+export interface CommandView {
+  commandId: string
+  state: CommandState
+  /** Which delivery it is at. */
+  attempt: number
+  command: string
+  target: { resourceId: string; resourceType: string }
+  /** RFC 3339, as all times here. */
+  createdAt: string
+  deadline?: string
+  finishedAt?: string
+  /** What the handler told last of how far it is. */
+  progress?: unknown
+  /** Once it has succeeded. */
+  result?: unknown
+  /** Once it has failed. */
+  error?: { code: string; message: string; details?: unknown }
+}
+
+/** How a command is sent. */
+export interface SubmitOptions {
+  /** After it the command has expired, if there is no result: a Date or an RFC 3339 time. */
+  deadline?: Date | string
+  /**
+   * The same key makes the same command, for 24 hours: a result that is there already is given again.
+   * @default a random one
+   */
+  idempotencyKey?: string
+  /** W3C trace context, for the handler. */
+  traceparent?: string
+  /** Ends the sending. */
+  signal?: AbortSignal
+  /** Milliseconds after which it is given up. @default the client's */
+  timeoutMs?: number
+  /** Another name of `timeoutMs`. */
+  timeout?: number
+}
+
+/** How a command is called. */
+export interface InvokeOptions extends SubmitOptions {
+  /** Takes the command back when it aborts; the promise is rejected with its reason. */
+  signal?: AbortSignal
+  /**
+   * Milliseconds after which no more is waited: `COMMAND_TIMEOUT`. The command goes on; a `deadline` is what ends it.
+   * @default the client's
+   */
+  timeoutMs?: number
+  /**
+   * Milliseconds between questions to a manager that cannot hold its answer; grows to 5000.
+   * @default 500
+   */
+  pollInterval?: number
+}
+
+/** Options of calls that are answered at once. */
+export interface AskOptions {
+  signal?: AbortSignal
+  /** Milliseconds. @default 10000 */
+  timeoutMs?: number
+}
+
+export interface ListOptions extends AskOptions {
+  state?: CommandState
+  /** The id of a daemon. */
+  target?: string
+  /** How many at most. */
+  limit?: number
+  /** From the page before. */
+  cursor?: string
+}
+
+export interface CommandPage {
+  /** The newest first. */
+  commands: CommandView[]
+  /** For the next page; absent on the last. */
+  cursor?: string
+}
+
+/** The commands of a receiver, or of a record or module whose values are what {@link command} returned. */
+export type CommandsOf<Source> = Source extends CommandReceiver<infer Commands> ? Commands : Extract<Source[keyof Source], Command>
+type ParamsOf<C> = C extends Command<string, infer Params, any> ? Params : never
+type ResultOf<C> = C extends Command<string, any, infer Result> ? Json<Awaited<Result>> : never
+/** What follows the name: parameters may be left out where the handler needs none. */
+type Arguments<Params, Options> = undefined extends Params ? [params?: Params, options?: Options] : [params: Params, options?: Options]
+
+/** A daemon, as its callers see it. */
+export interface CommandTarget<Commands extends Command> {
+  /** Calls a command and gives its result. */
+  invoke<Name extends Commands["name"]>(
+    name: Name,
+    ...rest: Arguments<ParamsOf<Extract<Commands, { name: Name }>>, InvokeOptions>
+  ): Promise<ResultOf<Extract<Commands, { name: Name }>>>
+  /** Sends a command and does not wait for its result. */
+  submit<Name extends Commands["name"]>(
+    name: Name,
+    ...rest: Arguments<ParamsOf<Extract<Commands, { name: Name }>>, SubmitOptions>
+  ): Promise<{ commandId: string; state: CommandState }>
+  /** This daemon's commands. */
+  list(options?: Omit<ListOptions, "target">): Promise<CommandPage>
+}
+
+/** A daemon whose commands are not known to the compiler. */
+export interface AnyCommandTarget {
+  invoke<Result = unknown>(name: string, params?: unknown, options?: InvokeOptions): Promise<Result>
+  submit(name: string, params?: unknown, options?: SubmitOptions): Promise<{ commandId: string; state: CommandState }>
+  list(options?: Omit<ListOptions, "target">): Promise<CommandPage>
+}
+
+export interface CommandsClientOptions {
+  managerUrl: string
+  deploymentId: string
+  /** One that may invoke in the deployment. */
+  token: string
+  /** Milliseconds that calls wait for their results. @default 60000 */
+  timeout?: number
+}
+
+/**
+ * Calls commands of a deployment's daemons.
+ *
+ * Errors are {@link CommandError}s. Of a call: `DEPLOYMENT_COMMAND_ERROR` (the handler failed; `context` has `errorCode`,
+ * `errorMessage` and `errorDetails`), `COMMAND_TIMEOUT` (`context.lastState`), `COMMAND_EXPIRED`, `COMMAND_CANCELLED`,
+ * `COMMAND_CREATION_FAILED`, `PARAMS_TOO_LARGE`, `RESPONSE_DECODING_FAILED`; of any: `MANAGER_HTTP_ERROR`,
+ * `MANAGER_UNREACHABLE`.
+ *
+ * @example
+ * import type * as commands from "./connector/commands.js"
+ * const { rows } = await client.target<typeof commands>("connector").invoke("sync", { since: "2026-05-01" })
+ */
+export declare class CommandsClient {
+  constructor(options: CommandsClientOptions)
+  /** One daemon; its commands are typed where their types are given. */
+  target(id: string): AnyCommandTarget
+  target<Source>(id: string): CommandTarget<CommandsOf<Source>>
+  /** Calls a command of the only daemon that takes any. */
+  invoke<Result = unknown>(name: string, params?: unknown, options?: InvokeOptions): Promise<Result>
+  /** Sends a command to the only daemon that takes any. */
+  submit(name: string, params?: unknown, options?: SubmitOptions): Promise<{ commandId: string; state: CommandState }>
+  /** A command as it is now. */
+  get(id: string, options?: AskOptions): Promise<CommandView>
+  /** Takes a command back, also one that runs: its handler's signal aborts. */
+  cancel(id: string, options?: AskOptions): Promise<CommandView>
+  list(options?: ListOptions): Promise<CommandPage>
+  /** A command as it is, and after each change, until it has ended. `pollInterval`: 500 ms unless set. */
+  watch(id: string, options?: { signal?: AbortSignal; pollInterval?: number }): AsyncGenerator<CommandView, void>
+  /** Closes the connections that are kept. They keep no process alive. */
+  close(): void
+}
+
+/** An error of this module, in the shape of the package's `AlienError`; `new AlienError(error)` makes one of it. */
+export declare class CommandError extends Error {
+  private constructor()
+  readonly code: string
+  readonly context?: any
+  readonly hint?: string
+  readonly retryable: boolean
+  readonly internal: boolean
+  readonly httpStatusCode: number
+  readonly source?: CommandError
+  toOptions(): { code: string; message: string; [key: string]: unknown }
+  toJSON(): { code: string; message: string; [key: string]: unknown }
+}

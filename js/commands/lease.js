@@ -1,0 +1,307 @@
+"use strict"
+
+// One command that was handed to us: its handler runs, its lease is kept, its result is given back.
+//
+// A handler's time ends with the command's deadline and, where the lease cannot be renewed, shortly before the lease does.
+// Whoever holds no lease any more answers nothing: the command is somebody else's.
+
+const { decode, encode, inline, presigned } = require("./body.js")
+const { CommandError } = require("./errors.js")
+const { isTransient } = require("./http.js")
+const { Backoff, TIMER_MAX, now, pause } = require("./time.js")
+
+/** What is left of a lease when its handler's time is up: for the answer. */
+const MARGIN_MS = 5000
+/** Handlers that are done sooner never cost a renewal. */
+const FIRST_RENEWAL_MS = 500
+const RENEWAL_WAIT_SECONDS = 20
+const RETRY = [100, 5000]
+const PROGRESS_MAX = 4096
+const SAME_MOMENT_MS = 100
+/** What a manager takes of an error, in bytes. */
+const CODE_MAX = 128
+const MESSAGE_MAX = 16_384
+/** For a handler to end that was told that the process does. */
+const LAST_WORDS_MS = 1000
+
+class Lease {
+  #manager
+  #its
+  #lease
+  /** The handler's signal. */
+  #controller = new AbortController()
+  /** Ends what is done beside the handler, once that is over. */
+  #over = new AbortController()
+  /** Ends everything: the process is about to end. */
+  #stopped = new AbortController()
+  #length
+  #ends
+  #renewable = true
+  #timer
+  #progress
+
+  /**
+   * @param {import("./manager.js").Manager} manager
+   * @param {object} its the receiver's settings
+   * @param {object} lease as the manager gave it
+   */
+  constructor(manager, its, lease) {
+    this.#manager = manager
+    this.#its = its
+    this.#lease = lease
+    this.#length = its.leaseSeconds * 1000
+    this.#ends = now() + this.#length
+  }
+
+  /** Runs the handler and gives its result back. Never throws. */
+  async run(handlers) {
+    const { envelope, commandId } = this.#lease
+    this.#limit()
+    this.#keep()
+    const handling = this.#handle(handlers)
+    let response
+    try {
+      response = await Promise.race([handling, aborted(this.#controller.signal)])
+    } catch (error) {
+      response = failure(error)
+      // What is wrong with parameters may quote them, and goes to the caller alone.
+      if (error !== this.#reason) this.#log(`"${envelope.command}" (${commandId}) failed: ${error instanceof CommandError ? error.code : (error?.stack ?? text(error))}`)
+    } finally {
+      clearTimeout(this.#timer)
+      this.#over.abort()
+    }
+    if (this.#reason === undefined || this.#reason.code === "HANDLER_TIMEOUT") return this.#respond(response)
+    if (this.#reason.code !== "RECEIVER_STOPPED") return
+    // Whoever gets it next should not begin while this one still ends.
+    await Promise.race([handling.catch(() => {}), pause(LAST_WORDS_MS)])
+    await this.release()
+  }
+
+  /** Ends it, now: the handler's command goes to whoever comes next. */
+  stop() {
+    this.#stopped.abort()
+    this.#abort("RECEIVER_STOPPED", "the receiver stops")
+  }
+
+  /** Gives the command back, to be handed out again at once. Never throws. */
+  async release() {
+    try {
+      const { status } = await this.#manager.release(this.#lease.leaseId)
+      if (status >= 400 && status !== 404 && status !== 409) this.#log(`${this.#lease.commandId} could not be given back (${status}); it is handed out again when its lease ends`)
+    } catch (error) {
+      this.#log(`${this.#lease.commandId} could not be given back (${error.message}); it is handed out again when its lease ends`)
+    }
+  }
+
+  get #reason() {
+    return this.#controller.signal.aborted ? this.#controller.signal.reason : undefined
+  }
+
+  #log(text) {
+    this.#its.log(`alien commands: ${text}`)
+  }
+
+  #abort(code, message) {
+    if (!this.#controller.signal.aborted) this.#controller.abort(new CommandError({ code, message, retryable: code !== "COMMAND_CANCELLED" }))
+  }
+
+  async #handle(handlers) {
+    const { envelope, commandId, attempt } = this.#lease
+    const { signal } = this.#controller
+    const params = await decode(envelope.params ?? inline(Buffer.alloc(0)), this.#manager.connection, signal)
+    const { handler, input } = await handlers.find(envelope.command, params)
+    signal.throwIfAborted()
+    const context = {
+      input,
+      params,
+      signal,
+      deadline: envelope.deadline === undefined ? undefined : new Date(envelope.deadline),
+      commandId,
+      attempt,
+      target: envelope.target,
+      traceparent: envelope.traceparent,
+      progress: (value) => this.#tell(value),
+    }
+    return this.#success(await handler(input, context))
+  }
+
+  async #success(value) {
+    let bytes
+    try {
+      bytes = encode(value)
+    } catch (error) {
+      throw new CommandError({ code: "HANDLER_ERROR", message: `the handler's result cannot be JSON: ${error.message}` })
+    }
+    const { maxInlineBytes = Infinity, storageUploadRequest } = this.#lease.envelope.responseHandling
+    if (bytes.length <= maxInlineBytes) return { status: "success", response: inline(bytes) }
+    if (storageUploadRequest === undefined) {
+      const error = new CommandError({ code: "RESPONSE_TOO_LARGE", message: `the handler's result has ${bytes.length} bytes, and at most ${maxInlineBytes} can be sent` })
+      error.details = { bytes: bytes.length, maxInlineBytes }
+      throw error
+    }
+    await presigned(storageUploadRequest, { connection: this.#manager.connection, signal: this.#controller.signal, body: bytes })
+    return { status: "success", response: { mode: "storage", size: bytes.length, storagePutUsed: true } }
+  }
+
+  /** Sets the time that the handler has. It changes with each renewal. */
+  #limit() {
+    clearTimeout(this.#timer)
+    if (this.#over.signal.aborted) return
+    const { deadline } = this.#lease.envelope
+    const untilDeadline = deadline === undefined ? Infinity : Date.parse(deadline) - Date.now()
+    const untilLease = this.#ends - Math.min(MARGIN_MS, this.#length / 2) - now()
+    const left = Math.min(untilDeadline, untilLease)
+    if (left > 0) {
+      this.#timer = setTimeout(() => this.#limit(), Math.min(left, TIMER_MAX))
+      return
+    }
+    this.#late(untilDeadline <= untilLease ? `its deadline was ${deadline}` : "its lease ends, and could not be renewed")
+  }
+
+  /** Renews the lease for as long as the handler runs, and hears of its command being cancelled. */
+  async #keep() {
+    const { signal } = this.#over
+    const backoff = new Backoff(...RETRY)
+    const third = this.#length / 3
+    await pause(Math.min(FIRST_RENEWAL_MS, third), signal)
+    while (!signal.aborted && this.#renewable) {
+      const began = now()
+      const waitSeconds = Math.min(RENEWAL_WAIT_SECONDS, third / 1000)
+      if (!(await this.#renew({ waitSeconds, signal }))) await pause(backoff.next(), signal)
+      else {
+        backoff.reset()
+        // Woken early by something other than the end: not to be asked again and again without a pause.
+        if (now() - began < third / 2) await pause(third / 2, signal)
+      }
+    }
+  }
+
+  /** One renewal; whether the manager could be asked. */
+  async #renew(how) {
+    const began = now()
+    let answer
+    try {
+      answer = await this.#manager.renew(this.#lease.leaseId, how)
+    } catch {
+      // Away, or the handler is done: what ends the lease is its time.
+      return false
+    }
+    const { status, json } = answer
+    if (status === 200) {
+      this.#ends = Math.max(this.#ends, began + this.#length)
+      this.#limit()
+      if (json?.cancelled === true) this.#unwanted()
+      return true
+    }
+    if (status === 409 || status === 410 || (status === 404 && json?.code === "LEASE_NOT_FOUND")) {
+      this.#abort("LEASE_LOST", "the command is not this receiver's any more")
+      return true
+    }
+    // A manager of the plain protocol.
+    if (status === 404 || status === 405 || status === 501) this.#renewable = false
+    return false
+  }
+
+  /** The manager says that the command has ended: by its deadline, which it notices a little before or after us, or else by its caller. */
+  #unwanted() {
+    const { deadline } = this.#lease.envelope
+    if (deadline !== undefined && Date.parse(deadline) - Date.now() < SAME_MOMENT_MS) this.#late(`its deadline was ${deadline}`)
+    else this.#abort("COMMAND_CANCELLED", "the command was taken back by its caller")
+  }
+
+  #late(why) {
+    this.#abort("HANDLER_TIMEOUT", `the handler was not done in time: ${why}`)
+  }
+
+  /** Tells how far the handler is. While one telling is on its way, the newest waits for it, and those between are left out. */
+  #tell(value) {
+    const bytes = encode(value).length
+    if (bytes > PROGRESS_MAX) {
+      throw new CommandError({ code: "PROGRESS_TOO_LARGE", message: `progress has ${bytes} bytes, and at most ${PROGRESS_MAX} can be told`, httpStatusCode: 400 })
+    }
+    const busy = this.#progress !== undefined
+    this.#progress = { value: value === undefined ? null : value }
+    if (!busy) this.#tellAll()
+  }
+
+  async #tellAll() {
+    const { signal } = this.#over
+    while (!signal.aborted && this.#renewable) {
+      const telling = this.#progress
+      await this.#renew({ progress: telling.value, signal })
+      if (this.#progress === telling) break
+    }
+    this.#progress = undefined
+  }
+
+  /** Gives the result to the manager, as long as the lease lasts. */
+  async #respond(response) {
+    const { envelope, commandId } = this.#lease
+    const backoff = new Backoff(...RETRY)
+    const url = envelope.responseHandling.submitResponseUrl
+    for (;;) {
+      let why
+      try {
+        const answer = await this.#manager.respond(url, response, this.#stopped.signal)
+        const { status } = answer
+        if (status < 300) return
+        // It has ended otherwise, or is somebody else's.
+        if (status === 404 || status === 409 || status === 410) {
+          if (this.#reason === undefined) this.#log(`the result of ${commandId} came too late (${status})`)
+          return
+        }
+        why = `the manager answers with ${status}`
+        if (status < 500 && !isTransient(answer) && status !== 401 && status !== 403) {
+          // It will not have this one, however often it is sent.
+          if (response.code === "RESPONSE_REFUSED") return this.#log(`the result of ${commandId} is lost: ${why}`)
+          const message = `the manager refused the result (${status}${answer.json?.message ? `: ${answer.json.message}` : ""})`
+          response = { status: "error", code: "RESPONSE_REFUSED", message }
+          continue
+        }
+      } catch (error) {
+        why = error.message
+      }
+      const delay = backoff.next()
+      if (now() + delay >= this.#ends || this.#stopped.signal.aborted) return this.#log(`the result of ${commandId} is lost, and it is handed out again: ${why}`)
+      await pause(delay, this.#stopped.signal)
+    }
+  }
+}
+
+/** Rejects with the signal's reason. */
+function aborted(signal) {
+  return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }))
+}
+
+/** What was thrown, as an answer. */
+function failure(error) {
+  const own = typeof error?.code === "string" && error.code !== ""
+  const message = typeof error?.message === "string" ? error.message : text(error)
+  const response = { status: "error", code: own ? cut(error.code, CODE_MAX) : "HANDLER_ERROR", message: cut(message, MESSAGE_MAX) }
+  const details = error?.details ?? error?.context
+  if (details === undefined) return response
+  try {
+    return { ...response, details: JSON.parse(JSON.stringify(details)) }
+  } catch {
+    // It cannot be sent; the message can.
+    return response
+  }
+}
+
+/** As much of a text as has at most so many bytes. */
+function cut(text, most) {
+  if (Buffer.byteLength(text) <= most) return text
+  // A character that would be cut in two is left out.
+  return new TextDecoder().decode(Buffer.from(text).subarray(0, most), { stream: true })
+}
+
+function text(value) {
+  try {
+    return String(value)
+  } catch {
+    // An object without a prototype has no text.
+    return "an object was thrown"
+  }
+}
+
+module.exports = { Lease }
