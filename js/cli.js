@@ -46,10 +46,17 @@ class Cancelled extends Error {
   }
 }
 
+/** What becomes of what was begun. */
+const CANCELLED = {
+  commands: "a command that was waited for is taken back",
+  exec: "the program was not told, and may still run",
+  token: "`alien token list` shows what there is",
+}
+
 /** Says what was wrong, and gives the exit code. */
 function fail(error, { command, options: { json } }) {
   if (error instanceof Cancelled) {
-    const what = command === "exec" ? "the program was not told, and may still run" : "what was done so far stays, and deploying again goes on from there"
+    const what = CANCELLED[command] ?? "what was done so far stays, and deploying again goes on from there"
     console.error(`alien: cancelled; ${what}`)
     return 130
   }

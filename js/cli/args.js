@@ -30,6 +30,9 @@ const COMMON = {
 const BINDINGS = { binding: { type: "string", multiple: true }, bindings: { type: "string" } }
 const INPUTS = { secret: { type: "string", multiple: true }, "secret-file": { type: "string", multiple: true }, ...BINDINGS }
 
+/** Which manager of commands, and as whom. */
+const MANAGER = { manager: { type: "string" }, "token-file": { type: "string" } }
+
 /** Each command's own options, and how many words it takes. */
 const COMMANDS = {
   preflight: { options: BINDINGS, words: [0, 0] },
@@ -56,6 +59,24 @@ const COMMANDS = {
   rollback: { options: {}, words: [1, 1] },
   destroy: { options: { data: { type: "boolean" } }, words: [0, 0] },
   render: { options: { ...INPUTS, rbac: { type: "boolean" } }, words: [0, 0] },
+  commands: {
+    options: {
+      ...MANAGER,
+      params: { type: "string" },
+      deadline: { type: "string" },
+      "idempotency-key": { type: "string" },
+      state: { type: "string" },
+      target: { type: "string" },
+      limit: { type: "string" },
+      cursor: { type: "string" },
+    },
+    // Its first word is a command of its own, which knows how many there may be.
+    words: [0, Infinity],
+  },
+  token: {
+    options: { ...MANAGER, role: { type: "string" }, resource: { type: "string" }, ttl: { type: "string" } },
+    words: [0, Infinity],
+  },
   version: { options: {}, words: [0, 0] },
   help: { options: {}, words: [0, 1] },
 }

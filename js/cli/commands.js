@@ -183,7 +183,10 @@ async function version({ options }) {
   return 0
 }
 
+// What talks to managers is read when it is needed.
+const commands = (asked) => require("./calls.js").commands(asked)
+const token = (asked) => require("./tokens.js").token(asked)
 const restart = onDaemon("restart")
 const rollback = onDaemon("rollback")
 
-module.exports = { deploy, destroy, exec, logs, plan, preflight, render, restart, rollback, status, version }
+module.exports = { commands, deploy, destroy, exec, logs, plan, preflight, render, restart, rollback, status, token, version }

@@ -10,6 +10,8 @@ const GENERAL = `alien: keeps the daemons of an alien.ts running
   alien restart ID         stop a daemon and start it again
   alien rollback ID        bring back the version that ran before (kubernetes)
   alien exec ID -- CMD…    run a program in a daemon's container (kubernetes)
+  alien commands invoke ID NAME   call a command of a daemon; also submit, get, list, cancel, watch
+  alien token create       let somebody send or take commands; also list, revoke
   alien render             print the manifests, for whoever applies them (kubernetes)
   alien destroy            stop and remove everything; keeps data unless --data is given
   alien version            version of this package
@@ -80,6 +82,37 @@ Stops and removes every resource of the deployment. What linked resources and im
 next deploy.
 
       --data               remove that too`,
+  commands: `alien commands invoke ID NAME [options]      call a command of daemon ID; prints its result as JSON
+alien commands submit ID NAME [options]      the same without waiting; prints the command's id
+alien commands get COMMAND                   how a command is, with its result
+alien commands watch COMMAND                 the same after every change, until it has ended; exits 1 if it failed
+alien commands cancel COMMAND                take a command back; a handler that runs is told
+alien commands list [options]                the newest first
+
+invoke, submit:
+      --params JSON        what the handler gets; @FILE reads a file, - standard input; default: null
+      --deadline TIME      no result is wanted after it: 10s, 5m, 2h, 1d from now, or an RFC 3339 time
+      --idempotency-key K  the same key is the same command, for 24 hours
+      --timeout SECONDS    stop waiting; the command goes on; default: 60
+list:
+      --state STATE        only PENDING, DISPATCHED, SUCCEEDED, FAILED, EXPIRED or CANCELLED ones
+      --target ID          only those of this daemon
+      --limit N            at most so many; --cursor C goes on after the page before
+
+The manager is the one that this machine's deploys started. Another one:
+      --manager URL        with a token in ALIEN_COMMANDS_TOKEN
+      --token-file PATH    the token, from a file`,
+  token: `alien token create --role ROLE [options]     prints a new token, this once only
+alien token list                             what there is; the tokens themselves are not kept
+alien token revoke TOKEN                     TOKEN is an id of the list
+
+      --role ROLE          invoke (send commands in the deployment), receive (take those of one daemon) or admin
+      --resource ID        the daemon; for receive
+      --ttl SECONDS        for how long it is valid; default: until it is revoked
+
+Needs an administrator's token: that of the manager on this machine, else
+      --manager URL        with a token in ALIEN_COMMANDS_ADMIN_TOKEN
+      --token-file PATH    the token, from a file`,
   version: "alien version\n\nPrints the package's version.",
   help: "alien help [COMMAND]",
 }

@@ -1,0 +1,141 @@
+"use strict"
+
+// `alien commands`: calling handlers in daemons, and seeing what becomes of that.
+
+const fs = require("node:fs")
+const { UsageError, number } = require("./args.js")
+const { forCalls } = require("./manager.js")
+const { paint } = require("./paint.js")
+const { choose } = require("./words.js")
+const { AlienError } = require("../errors.js")
+const { CommandsClient } = require("../commands/client.js")
+
+const SENDING = ["params", "deadline", "idempotency-key"]
+const LISTING = ["state", "target", "limit", "cursor"]
+const KNOWN = {
+  invoke: { words: ["ID", "NAME"], options: SENDING },
+  submit: { words: ["ID", "NAME"], options: SENDING },
+  get: { words: ["COMMAND"] },
+  list: { options: LISTING },
+  cancel: { words: ["COMMAND"] },
+  watch: { words: ["COMMAND"] },
+}
+const COLOURS = { SUCCEEDED: "green", FAILED: "red", EXPIRED: "red", CANCELLED: "yellow" }
+
+async function commands({ words: all, options, signal }) {
+  const { name, words } = choose("commands", KNOWN, [...SENDING, ...LISTING], all, options)
+  const run = { invoke, submit, get, list, cancel, watch }[name]
+  const seconds = number(options.timeout, "timeout")
+  const how = { signal, timeoutMs: seconds === undefined ? undefined : Math.max(1, Math.round(seconds * 1000)) }
+  // What is wrong with the command line is said before anybody is asked.
+  const sending = KNOWN[name].options === SENDING ? { ...how, ...sendingOptions(options) } : undefined
+  const params = sending === undefined ? undefined : parameters(options.params)
+  const client = new CommandsClient(await forCalls(options))
+  try {
+    return await run(client, words, { options, how, sending, params })
+  } finally {
+    client.close()
+  }
+}
+
+async function invoke(client, [id, name], { options, sending, params }) {
+  print(await client.target(id).invoke(name, params, sending), options)
+  return 0
+}
+
+async function submit(client, [id, name], { options, sending, params }) {
+  const submitted = await client.target(id).submit(name, params, sending)
+  console.log(options.json ? JSON.stringify(submitted) : submitted.commandId)
+  return 0
+}
+
+async function get(client, [id], { options, how }) {
+  print(await client.get(id, how), options)
+  return 0
+}
+
+async function cancel(client, [id], { options, how }) {
+  const view = await client.cancel(id, how)
+  if (options.json) print(view, options)
+  else console.error(`${id} is ${view.state}.`)
+  return 0
+}
+
+async function list(client, _, { options, how }) {
+  const { state, target, cursor } = options
+  const page = await client.list({ state, target, cursor, limit: number(options.limit, "limit"), ...how })
+  if (options.json) {
+    print(page, options)
+    return 0
+  }
+  const cells = ({ commandId, state, command, target, attempt, createdAt }) => [commandId, state, target.resourceId, command, String(attempt), createdAt]
+  const rows = [["COMMAND", "STATE", "ID", "NAME", "ATTEMPT", "CREATED"], ...page.commands.map(cells)]
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)))
+  rows.forEach((row, index) => {
+    const padded = row.map((cell, column) => cell.padEnd(widths[column]))
+    const style = COLOURS[row[1]]
+    if (index > 0 && style !== undefined) padded[1] = paint(process.stdout, style, padded[1])
+    console.log(padded.join("  ").trimEnd())
+  })
+  if (page.cursor !== undefined) console.error(`There are more: --cursor ${page.cursor}`)
+  return 0
+}
+
+async function watch(client, [id], { options, how: { signal, timeoutMs } }) {
+  const late = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs)
+  let last
+  try {
+    for await (last of client.watch(id, { signal: late === undefined ? signal : AbortSignal.any([signal, late]) })) {
+      if (options.json) console.log(JSON.stringify(last))
+      else console.error(`${last.state}, attempt ${last.attempt}${last.progress === undefined ? "" : `: ${JSON.stringify(last.progress)}`}`)
+    }
+  } catch (error) {
+    // Watching ends with Ctrl-C; that is no failure.
+    if (signal.aborted) return 0
+    if (!late?.aborted) throw error
+    throw new AlienError({ code: "TIMEOUT", message: `${id} has not ended within ${options.timeout} s; it is ${last?.state ?? "not known"}`, retryable: true, httpStatusCode: 504 })
+  }
+  if (!options.json && last.state === "SUCCEEDED") print(last.result, options)
+  if (!options.json && last.error !== undefined) console.error(`${paint(process.stderr, "red", "error:")} ${last.error.code}: ${last.error.message}`)
+  return last.state === "SUCCEEDED" ? 0 : 1
+}
+
+/** JSON for a person, or for a program. */
+function print(value, { json }) {
+  console.log(json ? JSON.stringify(value) : JSON.stringify(value, null, 2))
+}
+
+function sendingOptions(options) {
+  return { deadline: deadline(options.deadline), idempotencyKey: options["idempotency-key"] }
+}
+
+/** `30s` from now, or a time. */
+function deadline(text) {
+  if (text === undefined) return undefined
+  const after = text.match(/^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/)
+  const time = after === null ? Date.parse(text) : Date.now() + Number(after[1]) * { ms: 1, s: 1e3, m: 6e4, h: 36e5, d: 864e5 }[after[2]]
+  if (Number.isNaN(time)) throw new UsageError(`--deadline takes 10s, 5m, 2h, 1d or an RFC 3339 time, not ${JSON.stringify(text)}`)
+  return new Date(time)
+}
+
+/** JSON itself, `@FILE`, or `-` for standard input. */
+function parameters(given) {
+  if (given === undefined) return undefined
+  const [text, where] = given === "-" ? [input(0, "standard input"), "standard input"] : given.startsWith("@") ? [input(given.slice(1), given.slice(1)), given.slice(1)] : [given, undefined]
+  try {
+    return JSON.parse(text)
+  } catch {
+    // Node's words quote the text, which may be secret.
+    throw new UsageError(`--params: ${where ?? "that"} is not JSON, such as '{"since":"2026-05-01"}'`)
+  }
+}
+
+function input(file, name) {
+  try {
+    return fs.readFileSync(file, "utf8")
+  } catch (error) {
+    throw new UsageError(`--params: ${name} cannot be read (${error.code})`)
+  }
+}
+
+module.exports = { commands }
