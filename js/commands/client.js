@@ -141,6 +141,7 @@ class CommandsClient {
         if (answer.status < 300 && typeof answer.json?.commandId === "string") return answer.json
         error = refusal(`the command "${name}"`, answer)
         after = retryAfter(answer) ?? 0
+        if (answer.json?.code === "COMMAND_EXPIRED") throw expired(name, {})
         if (!isTransient(answer)) throw notCreated(name, json, error)
       } catch (thrown) {
         if (!(thrown instanceof Unreachable)) throw thrown
@@ -222,9 +223,7 @@ class CommandsClient {
   async #result(name, { commandId, state, response, attempt }) {
     const context = { commandId, command: name, state, attempt }
     if (state === "SUCCEEDED") return this.#decode(name, response?.response)
-    if (state === "EXPIRED") {
-      throw new CommandError({ code: "COMMAND_EXPIRED", message: `the deadline of "${name}" (${commandId}) passed before there was a result`, context, httpStatusCode: 410 })
-    }
+    if (state === "EXPIRED") throw expired(name, context)
     if (state === "CANCELLED") throw new CommandError({ code: "COMMAND_CANCELLED", message: `"${name}" (${commandId}) was cancelled`, context, httpStatusCode: 409 })
     const { code = "UNKNOWN", message = "it does not say why", details } = response ?? {}
     const failed = { ...context, errorCode: code, errorMessage: message, ...(details === undefined ? {} : { errorDetails: details }) }
@@ -276,6 +275,12 @@ function notCreated(name, { idempotencyKey, targetResourceId }, source) {
     httpStatusCode: source.httpStatusCode,
     source,
   })
+}
+
+function expired(name, { commandId, ...context }) {
+  const which = commandId === undefined ? "" : ` (${commandId})`
+  const message = `the deadline of "${name}"${which} passed before there was a result`
+  return new CommandError({ code: "COMMAND_EXPIRED", message, context: { commandId, command: name, ...context }, httpStatusCode: 410 })
 }
 
 function timedOut({ commandId, state, attempt }, { name, limit }) {

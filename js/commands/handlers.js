@@ -42,7 +42,8 @@ class Handlers {
     if (found.schema === undefined) return { handler: found.handler, input: params }
     const result = await found.schema["~standard"].validate(params)
     if (result.issues === undefined) return { handler: found.handler, input: result.value }
-    const issues = result.issues.map(({ message, path = [] }) => ({ message, path: path.map(key) }))
+    // Not path.map: arktype's is a class of its own, and mapping it makes another of those.
+    const issues = result.issues.map(({ message, path }) => ({ message, path: Array.from(path ?? [], key) }))
     const said = issues.map(({ message, path }) => (path.length === 0 ? message : `${path.join(".")}: ${message}`)).join("; ")
     const error = new CommandError({ code: "INVALID_PARAMS", message: `the parameters of "${name}" are not valid: ${said}`, httpStatusCode: 400 })
     error.details = { issues }

@@ -38,7 +38,7 @@ export interface CommandContext<Params = unknown> {
   /**
    * Aborts when nobody waits for the result any more. Its reason is a {@link CommandError} with the code
    * `HANDLER_TIMEOUT` (the deadline, or a lease that could not be renewed), `COMMAND_CANCELLED`, `LEASE_LOST` (somebody
-   * else has the command now) or `RECEIVER_STOPPED` (the process ends; the command is handed out again).
+   * else may have the command now; also one that is cancelled in its first half second) or `RECEIVER_STOPPED` (the process ends; the command is handed out again).
    */
   readonly signal: AbortSignal
   readonly deadline: Date | undefined

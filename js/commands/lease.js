@@ -10,8 +10,10 @@ const { CommandError } = require("./errors.js")
 const { isTransient } = require("./http.js")
 const { Backoff, TIMER_MAX, now, pause } = require("./time.js")
 
-/** What is left of a lease when its handler's time is up: for the answer. */
+/** What is left of a lease, at most, when its handler's time is up: for the answer. */
 const MARGIN_MS = 5000
+/** A lease in parts: one until it is renewed, one until that is known, one to try again, one for the answer. */
+const PARTS = 4
 /** Handlers that are done sooner never cost a renewal. */
 const FIRST_RENEWAL_MS = 500
 const RENEWAL_WAIT_SECONDS = 20
@@ -35,6 +37,7 @@ class Lease {
   /** Ends everything: the process is about to end. */
   #stopped = new AbortController()
   #length
+  #part
   #ends
   #renewable = true
   #timer
@@ -50,6 +53,7 @@ class Lease {
     this.#its = its
     this.#lease = lease
     this.#length = its.leaseSeconds * 1000
+    this.#part = this.#length / PARTS
     this.#ends = now() + this.#length
   }
 
@@ -149,7 +153,7 @@ class Lease {
     if (this.#over.signal.aborted) return
     const { deadline } = this.#lease.envelope
     const untilDeadline = deadline === undefined ? Infinity : Date.parse(deadline) - Date.now()
-    const untilLease = this.#ends - Math.min(MARGIN_MS, this.#length / 2) - now()
+    const untilLease = this.#ends - Math.min(MARGIN_MS, this.#part) - now()
     const left = Math.min(untilDeadline, untilLease)
     if (left > 0) {
       this.#timer = setTimeout(() => this.#limit(), Math.min(left, TIMER_MAX))
@@ -162,16 +166,15 @@ class Lease {
   async #keep() {
     const { signal } = this.#over
     const backoff = new Backoff(...RETRY)
-    const third = this.#length / 3
-    await pause(Math.min(FIRST_RENEWAL_MS, third), signal)
+    await pause(Math.min(FIRST_RENEWAL_MS, this.#part), signal)
     while (!signal.aborted && this.#renewable) {
       const began = now()
-      const waitSeconds = Math.min(RENEWAL_WAIT_SECONDS, third / 1000)
+      const waitSeconds = Math.min(RENEWAL_WAIT_SECONDS, this.#part / 1000)
       if (!(await this.#renew({ waitSeconds, signal }))) await pause(backoff.next(), signal)
       else {
         backoff.reset()
         // Woken early by something other than the end: not to be asked again and again without a pause.
-        if (now() - began < third / 2) await pause(third / 2, signal)
+        if (now() - began < this.#part / 2) await pause(this.#part / 2, signal)
       }
     }
   }

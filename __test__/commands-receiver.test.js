@@ -1,0 +1,334 @@
+"use strict"
+
+// Receivers of commands as daemons run them: processes of their own, before a real manager.
+
+const fs = require("node:fs")
+const path = require("node:path")
+const { createCommandReceiver, command, runReceiver } = require("@alienplatform/core/commands")
+const { eventually, failure, needs } = require("./lib/bed.js")
+const { missing, testManager } = require("./lib/manager.js")
+
+jest.setTimeout(30_000)
+
+const LEASE = { leaseSeconds: 1 }
+
+needs(missing).describe("with a manager", () => {
+  const its = testManager()
+  let client
+  beforeAll(async () => {
+    client = await its.client()
+  })
+
+  /** What a call fails with, as its handler's daemon gave it. */
+  const failed = async (target, ...call) => {
+    const error = await failure(client.target(target).invoke(...call))
+    expect(error.code).toBe("DEPLOYMENT_COMMAND_ERROR")
+    const { errorCode, errorMessage, errorDetails } = error.context
+    return { errorCode, errorMessage, errorDetails }
+  }
+
+  describe("one that takes a command at a time", () => {
+    let daemon
+    beforeAll(async () => {
+      daemon = await its.receiver("one", { options: { schemas: true } })
+    })
+
+    test("parameters and results are any JSON, and any character survives", async () => {
+      for (const value of [null, 0, "", "ü — 日本 🚀 \u0000 \u2028 \ud83d\ude00", [1, { a: [] }], { __proto__: null, "": false }]) {
+        expect(await client.target("one").invoke("echo", value)).toEqual(value)
+      }
+      expect(await client.target("one").invoke("echo")).toBeNull()
+      expect(await client.target("one").invoke("nothing")).toBeNull()
+    })
+
+    test("a handler is told about its command", async () => {
+      const deadline = new Date(Date.now() + 60_000)
+      const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+      expect(await client.target("one").invoke("context", { a: 1 }, { deadline, traceparent })).toEqual({
+        input: { a: 1 }, params: { a: 1 }, attempt: 1, commandId: expect.stringMatching(/^cmd_/), deadline: deadline.toISOString(),
+        target: { resourceId: "one", resourceType: "daemon" }, traceparent, aborted: false, progress: "function",
+      })
+    })
+
+    test.each([
+      ["zod", { since: "never" }, 1, ["since"]],
+      ["zod", { since: "2026-05-01", list: [{ n: 1 }, { n: "2" }] }, 1, ["list", 1, "n"]],
+      ["valibot", { list: [{ n: "1" }] }, 1, ["list", 0, "n"]],
+      ["arktype", { list: { n: "1" } }, 1, ["list", "n"]],
+      ["arktype", 5, 1, []],
+    ])("parameters that %s refuses never reach the handler: %j", async (name, params, count, place) => {
+      const before = await client.target("one").invoke("reached")
+      const { errorCode, errorMessage, errorDetails } = await failed("one", name, params)
+      expect(errorCode).toBe("INVALID_PARAMS")
+      expect(errorDetails.issues).toHaveLength(count)
+      expect(errorDetails.issues[0]).toEqual({ path: place, message: expect.any(String) })
+      expect(errorMessage).toContain(errorDetails.issues[0].message)
+      expect(await client.target("one").invoke("reached")).toBe(before)
+    })
+
+    test("handlers get what their schemas give", async () => {
+      expect(await client.target("one").invoke("zod", { since: "2026-05-01" })).toBe(2026)
+      expect(await client.target("one").invoke("valibot", { list: [{ n: 1 }] })).toBe(1)
+      expect(await client.target("one").invoke("arktype", { list: { n: 1 } })).toBe("low")
+    })
+
+    test.each([
+      ["fail", { code: "QUOTA", message: "no more", details: { limit: 3 } }, { errorCode: "QUOTA", errorMessage: "no more", errorDetails: { limit: 3 } }],
+      ["fail", { code: "", message: "ü".repeat(20_000) }, { errorCode: "HANDLER_ERROR", errorMessage: "ü".repeat(8192) }],
+      ["fail", { code: 7, message: "seven" }, { errorCode: "HANDLER_ERROR", errorMessage: "seven" }],
+      ["fail", { bare: true }, { errorCode: "HANDLER_ERROR", errorMessage: "just a text" }],
+      ["fail", { message: "much", much: 600_000 }, { errorCode: "RESPONSE_REFUSED", errorMessage: expect.stringContaining("413") }],
+      ["big", { bytes: 150_001 }, { errorCode: "RESPONSE_TOO_LARGE", errorMessage: expect.stringContaining("150001 bytes"), errorDetails: { bytes: 150_001, maxInlineBytes: 150_000 } }],
+      ["bigint", null, { errorCode: "HANDLER_ERROR", errorMessage: expect.stringContaining("cannot be JSON") }],
+      ["too-much-progress", null, { errorCode: "PROGRESS_TOO_LARGE", errorMessage: expect.stringContaining("5002 bytes") }],
+      ["nope", null, { errorCode: "UNKNOWN_COMMAND", errorMessage: expect.stringMatching(/no command "nope" here; there is "echo", "context"/) }],
+    ])("what goes wrong is told: %s %#", async (name, params, expected) => {
+      expect(await failed("one", name, params)).toEqual(expected)
+    })
+
+    test("a result of exactly the limit is sent", async () => {
+      expect(await client.target("one").invoke("big", { bytes: 150_000 })).toHaveLength(149_998)
+    })
+
+    test("the deadline ends a handler", async () => {
+      const error = await failure(client.target("one").invoke("hold", { name: "late" }, { deadline: new Date(Date.now() + 300) }))
+      // Receiver and manager notice it in the same moment.
+      expect(["COMMAND_EXPIRED", "DEPLOYMENT_COMMAND_ERROR"]).toContain(error.code)
+      await daemon.until(/^aborted late HANDLER_TIMEOUT CommandError$/)
+    })
+
+    test("one runs at a time, the others wait for it in their order", async () => {
+      const all = ["a", "b", "c"].map((name) => client.target("one").invoke("gate", { name }))
+      await daemon.until(/^begun a 1$/)
+      its.open("b")
+      its.open("c")
+      expect(daemon.stdout).not.toMatch(/^begun [bc]/m)
+      its.open("a")
+      expect(await Promise.all(all)).toEqual(["a", "b", "c"].map((name) => ({ name, attempt: 1 })))
+      expect(daemon.stdout.match(/^begun [abc]/gm)).toEqual(["begun a", "begun b", "begun c"])
+    })
+
+    test("what it writes about failures has no parameters", () => {
+      expect(daemon.stderr).toMatch(/"zod" \(cmd_[^)]+\) failed: INVALID_PARAMS\n/)
+      expect(daemon.stderr).toMatch(/"fail" \(cmd_[^)]+\) failed: Error: no more\n    at /)
+      expect(daemon.stderr).not.toContain("never")
+    })
+  })
+
+  test("several run at once, up to the set number", async () => {
+    await its.receiver("several", { options: { concurrency: 4 } })
+    const target = client.target("several")
+    await Promise.all(Array.from({ length: 12 }, () => target.invoke("meet", { count: 4 })))
+    expect(await target.invoke("peak")).toBe(4)
+  })
+
+  test("a command that is cancelled ends its handler, and the next one begins", async () => {
+    const proxy = await its.proxy(() => undefined)
+    const daemon = await its.receiver("cancelled", { options: { url: proxy.url } })
+    const { commandId } = await client.target("cancelled").submit("hold", { name: "unwanted" })
+    await eventually(() => proxy.requests.some((request) => request.endsWith("/renew")))
+    expect(await client.cancel(commandId)).toMatchObject({ commandId, state: "CANCELLED" })
+    await daemon.until(/^aborted unwanted COMMAND_CANCELLED CommandError$/)
+    expect(await client.target("cancelled").invoke("echo", 1)).toBe(1)
+    expect(proxy.requests.filter((request) => request.startsWith("PUT"))).toHaveLength(1)
+  })
+
+  test("a lease is renewed for as long as its handler runs", async () => {
+    const daemon = await its.receiver("renewing", { options: LEASE })
+    expect(await client.target("renewing").invoke("work", { ms: 2500 })).toBe(1)
+    expect(daemon.stdout.match(/^working/gm)).toHaveLength(1)
+  })
+
+  test("progress is seen by the caller, the newest", async () => {
+    await its.receiver("telling")
+    const { commandId } = await client.target("telling").submit("gate", { name: "told", progress: { done: 3 } })
+    await eventually(() => client.get(commandId), ({ progress }) => progress?.done === 3)
+    its.open("told")
+    await eventually(() => client.get(commandId), ({ state }) => state === "SUCCEEDED")
+  })
+
+  test("a daemon that is killed over a command: it is handed out again, once its lease has ended", async () => {
+    const first = await its.receiver("dying", { options: LEASE })
+    const call = client.target("dying").invoke("die", { name: "x" })
+    expect(await first.ended).toBe("SIGKILL")
+    await its.receiver("dying", { options: LEASE })
+    expect(await call).toBe(2)
+  })
+
+  test("a daemon that stood still too long: somebody else has the command, and its own result counts for nothing", async () => {
+    const first = await its.receiver("frozen", { options: LEASE })
+    const call = client.target("frozen").invoke("gate", { name: "frozen" })
+    await first.until(/^begun frozen 1$/)
+    first.signal("SIGSTOP")
+    const second = await its.receiver("frozen", { options: LEASE })
+    await second.until(/^begun frozen 2$/)
+    its.open("frozen")
+    expect(await call).toEqual({ name: "frozen", attempt: 2 })
+    first.signal("SIGCONT")
+    // It goes on with what comes next.
+    await second.kill("SIGTERM")
+    expect(await client.target("frozen").invoke("echo", "on")).toBe("on")
+  })
+
+  test("a lease that is lost ends the handler", async () => {
+    let lost = false
+    const proxy = await its.proxy((request) => (lost && request.url.endsWith("/renew") ? { status: 409 } : undefined))
+    const daemon = await its.receiver("losing", { options: { ...LEASE, url: proxy.url } })
+    const { commandId } = await client.target("losing").submit("hold", { name: "lost" })
+    await daemon.until(/^begun lost 1$/)
+    lost = true
+    await daemon.until(/^aborted lost LEASE_LOST CommandError$/)
+    await client.cancel(commandId)
+  })
+
+  describe("SIGTERM", () => {
+    test("handlers finish, nothing new is taken, and the process ends", async () => {
+      const daemon = await its.receiver("draining")
+      const call = client.target("draining").invoke("gate", { name: "drained" })
+      await daemon.until(/^begun drained 1$/)
+      daemon.signal("SIGTERM")
+      const { commandId } = await client.target("draining").submit("echo")
+      its.open("drained")
+      expect(await call).toEqual({ name: "drained", attempt: 1 })
+      expect(await daemon.ended).toBe(0)
+      expect(daemon.stdout).toMatch(/ended\n$/)
+      expect(await client.get(commandId)).toMatchObject({ state: "PENDING", attempt: 1 })
+    })
+
+    test("one that waits for commands ends at once", async () => {
+      const daemon = await its.receiver("idle")
+      expect(await client.target("idle").invoke("echo", 1)).toBe(1)
+      expect(await daemon.kill("SIGTERM")).toBe(0)
+      expect(daemon.stderr).toBe("")
+    })
+
+    test.each([
+      ["after the drain time", { drainTimeoutMs: 50 }, 1],
+      ["at a second signal", { drainTimeoutMs: 60_000 }, 2],
+    ])("%s handlers are aborted, and their commands can be had by others at once", async (when, options, signals) => {
+      const id = `stopping-${signals}`
+      const daemon = await its.receiver(id, { options })
+      const { commandId } = await client.target(id).submit("hold", { name: id })
+      await daemon.until(new RegExp(`^begun ${id} 1$`))
+      for (let sent = 0; sent < signals; sent++) {
+        daemon.signal("SIGTERM")
+        // The next may otherwise be one with it.
+        await eventually(() => fs.readFileSync(`/proc/${daemon.pid}/status`, "utf8"), (text) => /^SigPnd:\s*0+$/m.test(text) && /^ShdPnd:\s*0+$/m.test(text))
+      }
+      expect(await daemon.ended).toBe(0)
+      expect(daemon.stdout).toContain(`aborted ${id} RECEIVER_STOPPED CommandError\n`)
+      expect(await client.get(commandId)).toMatchObject({ state: "PENDING", attempt: 2 })
+    })
+  })
+
+  test("a manager that ends and comes again: idle or busy, the receiver goes on, and nothing is lost", async () => {
+    const daemon = await its.receiver("patient", { options: { concurrency: 2 } })
+    const call = client.target("patient").invoke("gate", { name: "outage" })
+    await daemon.until(/^begun outage 1$/)
+    expect(await its.process.kill("SIGTERM")).toBe(0)
+    its.open("outage")
+    await eventually(() => daemon.stderr.includes("does not answer"))
+    await its.start()
+    expect(await call).toMatchObject({ name: "outage" })
+    expect(await client.target("patient").invoke("echo", 1)).toBe(1)
+    expect(daemon.stderr).toContain("the manager answers again\n")
+    its.process.signal("SIGKILL")
+    await its.process.ended
+    await its.start()
+    expect(await client.target("patient").invoke("echo", 2)).toBe(2)
+  })
+
+  test("a token file that is replaced is read again", async () => {
+    const file = path.join(its.folder, "token")
+    const old = await its.token("receive", "rotating")
+    fs.writeFileSync(file, old.token)
+    const daemon = await its.receiver("rotating", { env: { ALIEN_COMMANDS_TOKEN: "", ALIEN_COMMANDS_TOKEN_FILE: file }, options: { waitSeconds: 0.2 } })
+    expect(await client.target("rotating").invoke("echo", 1)).toBe(1)
+    fs.writeFileSync(file, `${(await its.token("receive", "rotating")).token}\n`)
+    await its.ask("DELETE", `/v1/tokens/${old.id}`)
+    expect(await client.target("rotating").invoke("echo", 2)).toBe(2)
+    expect(daemon.stderr).toBe("")
+  })
+
+  test("a token that is refused is said once, without itself", async () => {
+    const proxy = await its.proxy(() => undefined)
+    const daemon = await its.receiver("refused", { options: { url: proxy.url, token: "hush-hush", pollIntervalMs: 1 } })
+    await eventually(() => proxy.requests.length > 3)
+    expect(daemon.stderr).toMatch(/^alien commands: the manager answered the question for commands with 401 UNAUTHORIZED: .*alien token create.*\n$/)
+    expect(daemon.stderr).not.toContain("hush")
+  })
+
+  describe("a manager of the plain protocol", () => {
+    test("is asked again and again, slower and slower", async () => {
+      const proxy = await its.plain()
+      const daemon = await its.receiver("plain", { options: { url: proxy.url, pollIntervalMs: 10, pollMaxIntervalMs: 40 } })
+      for (const value of [1, 2, 3]) expect(await client.target("plain").invoke("echo", value)).toBe(value)
+      await client.target("plain").invoke("work", { ms: 700 })
+      expect(proxy.requests.filter((request) => request.endsWith("/renew"))).toHaveLength(1)
+      expect(daemon.stderr).toBe("")
+    })
+
+    test("gives a handler as long as its lease, less what the answer needs", async () => {
+      const proxy = await its.plain()
+      const daemon = await its.receiver("hurried", { options: { url: proxy.url, leaseSeconds: 2, pollIntervalMs: 10 } })
+      expect(await failed("hurried", "hold", { name: "hurried" })).toMatchObject({ errorCode: "HANDLER_TIMEOUT", errorMessage: expect.stringContaining("could not be renewed") })
+      await daemon.until(/^aborted hurried HANDLER_TIMEOUT CommandError$/)
+    })
+  })
+
+  test("the folder works where it was copied to alone, in a package of ES modules", async () => {
+    const app = path.join(its.folder, "app")
+    fs.cpSync(path.join(__dirname, "../js/commands"), path.join(app, "commands"), { recursive: true })
+    fs.writeFileSync(path.join(app, "package.json"), '{"type":"module"}')
+    const program = path.join(app, "main.js")
+    fs.writeFileSync(program, `
+      import { command, runReceiver } from "./commands/index.mjs"
+      command("double", (n) => 2 * n)
+      const running = runReceiver({ concurrency: 2 })
+      console.log("started")
+      await running
+      console.log("ended")`)
+    const daemon = await its.receiver("alone", { program })
+    expect(await client.target("alone").invoke("double", 21)).toBe(42)
+    expect(await daemon.kill("SIGINT")).toBe(0)
+    expect(daemon.stdout).toBe("started\nended\n")
+  })
+})
+
+describe("wrong uses", () => {
+  const thrown = (run) => {
+    try {
+      run()
+    } catch (error) {
+      return { code: error.code, message: error.message }
+    }
+    throw new Error("nothing was thrown")
+  }
+
+  test.each([
+    ["a name twice", () => createCommandReceiver().command("a", () => 1).command("a", () => 2), 'the command "a" has a handler already'],
+    ["the same of the module's own", () => (command("once", () => 1), command("once", () => 2)), 'the command "once" has a handler already'],
+    ["no name", () => createCommandReceiver().command("", () => 1), "a text of 1 to 256 characters"],
+    ["no handler", () => createCommandReceiver().command("a"), 'the handler of the command "a" is a undefined'],
+    ["no schema", () => createCommandReceiver().command("a", { type: "object" }, () => 1), 'the schema of the command "a" is no Standard Schema'],
+  ])("%s", (_, run, message) => {
+    expect(thrown(run)).toEqual({ code: "INVALID_ARGUMENT", message: expect.stringContaining(message) })
+  })
+
+  test("all that a receiver is missing is said at once", async () => {
+    const error = await failure(runReceiver({ concurrency: 1.5, pollJitter: 2 }))
+    expect(error).toMatchObject({ code: "RECEIVER_NOT_CONFIGURED", hint: expect.stringContaining("commandsEnabled") })
+    for (const part of ["ALIEN_COMMANDS_URL", "ALIEN_DEPLOYMENT_ID", "ALIEN_COMMANDS_TARGET_RESOURCE_ID", "ALIEN_COMMANDS_TOKEN_FILE", "concurrency is 1.5", "pollJitter is 2"]) {
+      expect(error.message).toContain(part)
+    }
+  })
+
+  test("a receiver is started once; one that was stopped before takes nothing", async () => {
+    const receiver = createCommandReceiver({ url: "http://127.0.0.1:1", token: "t", deploymentId: "d", resourceId: "r", handleSignals: false, log: () => {} })
+    const running = receiver.run()
+    expect(await failure(receiver.run())).toMatchObject({ code: "RECEIVER_RUNNING" })
+    await receiver.stop()
+    await running
+    expect(await failure(createCommandReceiver({ url: "ftp://x", token: "t", deploymentId: "d", resourceId: "r" }).run())).toMatchObject({ code: "INVALID_MANAGER_URL" })
+  })
+})

@@ -1,0 +1,137 @@
+"use strict"
+
+// A real manager of commands for one test file, real receivers, and what may stand between them and it.
+
+const { spawn } = require("node:child_process")
+const fs = require("node:fs")
+const http = require("node:http")
+const os = require("node:os")
+const path = require("node:path")
+const { CommandsClient } = require("@alienplatform/core/commands")
+const { eventually, isAlive, processesWith, removeTree, root } = require("./bed.js")
+
+const PROGRAM = path.join(root, "alien-manager")
+const ADMIN = "the-tests-own-administrator"
+
+/** A child process with what it printed, as text. */
+function start(program, args, options) {
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], ...options })
+  const its = { child, pid: child.pid, stdout: "", stderr: "" }
+  child.stdout.setEncoding("utf8").on("data", (text) => (its.stdout += text))
+  child.stderr.setEncoding("utf8").on("data", (text) => (its.stderr += text))
+  its.ended = new Promise((resolve) => child.on("close", (code, signal) => resolve(code ?? signal)))
+  its.signal = (name) => child.kill(name)
+  its.kill = (name = "SIGKILL") => (child.kill(name), its.ended)
+  /** Until so many lines match; gives all that match. */
+  its.until = async (pattern, count = 1) => {
+    const matching = () => its.stdout.split("\n").filter((line) => pattern.test(line))
+    await eventually(() => (matching().length >= count ? true : { stdout: its.stdout, stderr: its.stderr, ended: child.exitCode ?? child.signalCode }), (answer) => answer === true)
+    return matching()
+  }
+  return its
+}
+
+/** The manager; it runs from `beforeAll` to the file's end. */
+function testManager() {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "alien-test-"))
+  const pids = new Set()
+  const closers = []
+  const its = { folder, deployment: "edge", admin: ADMIN }
+  let listen = "127.0.0.1:0"
+
+  /** Starts the manager; a second time where the first one was. */
+  its.start = async (...more) => {
+    const file = path.join(folder, "admin")
+    fs.writeFileSync(file, ADMIN)
+    its.process = start(PROGRAM, ["serve", "--data", path.join(folder, "data"), "--listen", listen, "--admin-token-file", file, ...more])
+    pids.add(its.process.pid)
+    const [line] = await its.process.until(/"url"/)
+    its.url = JSON.parse(line).url
+    listen = its.url.replace("http://", "")
+  }
+  its.ask = async (method, where, body, token = ADMIN) => {
+    const response = await fetch(its.url + where, { method, headers: { authorization: `Bearer ${token}`, "content-type": "application/json" }, body: body && JSON.stringify(body) })
+    const text = await response.text()
+    return { status: response.status, json: text === "" ? undefined : JSON.parse(text) }
+  }
+  /** A new token: `{token, id}`. A daemon that has one to receive takes commands. */
+  its.token = async (role, resourceId) => (await its.ask("POST", "/v1/tokens", { role, deploymentId: its.deployment, resourceId })).json
+  its.client = async (options) => {
+    const { token } = await its.token("invoke")
+    const client = new CommandsClient({ managerUrl: its.url, deploymentId: its.deployment, token, timeout: 20_000, ...options })
+    closers.push(() => client.close())
+    return client
+  }
+  /** A daemon's environment. */
+  its.environment = async (id) => ({
+    PATH: process.env.PATH,
+    ALIEN_COMMANDS_URL: its.url,
+    ALIEN_COMMANDS_TOKEN: (await its.token("receive", id)).token,
+    ALIEN_DEPLOYMENT_ID: its.deployment,
+    ALIEN_COMMANDS_TARGET_RESOURCE_ID: id,
+    ALIEN_COMMANDS_TARGET_RESOURCE_TYPE: "daemon",
+  })
+  /** A daemon that takes commands: __test__/lib/receiver.js with these options, unless another program is given. */
+  its.receiver = async (id, { options = {}, env = {}, program = path.join(__dirname, "receiver.js") } = {}) => {
+    const receiver = start(process.execPath, [program, JSON.stringify(options), folder], { env: { ...(await its.environment(id)), ...env } })
+    pids.add(receiver.pid)
+    await receiver.until(/^started$/)
+    return receiver
+  }
+  /** Lets handlers that wait at a gate go on. */
+  its.open = (gate) => fs.writeFileSync(path.join(folder, `gate-${gate}`), "")
+
+  /**
+   * Something between a peer and the manager. `change(request, body)` may give another `{url, body}`, or `{status}`, which is
+   * the answer then; `cut: true` closes the connection when the manager has answered.
+   */
+  its.proxy = async (change) => {
+    const agent = new http.Agent({ keepAlive: true })
+    const proxy = { requests: [] }
+    const server = http.createServer(async (request, response) => {
+      const chunks = []
+      for await (const chunk of request) chunks.push(chunk)
+      const text = Buffer.concat(chunks).toString()
+      proxy.requests.push(`${request.method} ${request.url}`)
+      const { url = request.url, body = text, status, cut } = change(request, text) ?? {}
+      if (status !== undefined) return response.writeHead(status).end()
+      const headers = { ...request.headers, "content-length": Buffer.byteLength(body) }
+      const onward = http.request(its.url + url, { method: request.method, headers, agent }, (answer) => {
+        if (cut) return answer.resume().on("end", () => request.socket.destroy())
+        response.writeHead(answer.statusCode, answer.headers)
+        answer.pipe(response)
+      })
+      onward.on("error", () => response.destroy())
+      response.on("close", () => onward.destroy())
+      onward.end(body)
+    })
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
+    closers.push(() => (agent.destroy(), server.closeAllConnections(), new Promise((resolve) => server.close(resolve))))
+    proxy.url = `http://127.0.0.1:${server.address().port}`
+    return proxy
+  }
+  /** A manager that knows the plain protocol alone: it holds no answers and renews no leases. */
+  its.plain = () =>
+    its.proxy((request, text) => {
+      const [where, query] = request.url.split("?")
+      if (where.endsWith("/renew")) return { status: 404 }
+      const left = new URLSearchParams(query)
+      left.delete("wait")
+      const { waitSeconds, ...body } = text === "" ? {} : JSON.parse(text)
+      return { url: left.size === 0 ? where : `${where}?${left}`, body: text === "" ? "" : JSON.stringify(body) }
+    })
+
+  beforeAll(() => its.start())
+  afterAll(async () => {
+    for (const close of closers) await close()
+    for (const pid of [...pids].filter(isAlive)) process.kill(pid, "SIGKILL")
+    await eventually(() => processesWith(folder), (left) => left.length === 0)
+    removeTree(folder)
+  })
+  return its
+}
+
+/** Why there is no manager here; undefined where there is one. */
+const missing = fs.existsSync(PROGRAM) ? undefined : "alien-manager is not built (npm run build)"
+
+module.exports = { missing, start, testManager }
