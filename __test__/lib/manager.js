@@ -87,7 +87,8 @@ function testManager() {
    */
   its.proxy = async (change) => {
     const agent = new http.Agent({ keepAlive: true })
-    const proxy = { requests: [] }
+    let connections = 0
+    const proxy = { requests: [], connections: () => connections }
     const server = http.createServer(async (request, response) => {
       const chunks = []
       for await (const chunk of request) chunks.push(chunk)
@@ -105,6 +106,7 @@ function testManager() {
       response.on("close", () => onward.destroy())
       onward.end(body)
     })
+    server.on("connection", () => (connections += 1))
     await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
     closers.push(() => (agent.destroy(), server.closeAllConnections(), new Promise((resolve) => server.close(resolve))))
     proxy.url = `http://127.0.0.1:${server.address().port}`

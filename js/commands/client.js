@@ -269,7 +269,7 @@ function notCreated(name, { idempotencyKey, targetResourceId }, source) {
   return new CommandError({
     code: "COMMAND_CREATION_FAILED",
     message: `the command "${name}" was not taken: ${source.message}`,
-    context: { command: name, target: targetResourceId, idempotencyKey, ...source.context },
+    context: { command: name, ...(targetResourceId === undefined ? {} : { target: targetResourceId }), idempotencyKey, ...source.context },
     hint: source.hint ?? (source.retryable ? "send it again with the same idempotencyKey: it is done once, however often it is sent" : undefined),
     retryable: source.retryable,
     httpStatusCode: source.httpStatusCode,
@@ -280,7 +280,7 @@ function notCreated(name, { idempotencyKey, targetResourceId }, source) {
 function expired(name, { commandId, ...context }) {
   const which = commandId === undefined ? "" : ` (${commandId})`
   const message = `the deadline of "${name}"${which} passed before there was a result`
-  return new CommandError({ code: "COMMAND_EXPIRED", message, context: { commandId, command: name, ...context }, httpStatusCode: 410 })
+  return new CommandError({ code: "COMMAND_EXPIRED", message, context: { ...(commandId === undefined ? {} : { commandId }), command: name, ...context }, httpStatusCode: 410 })
 }
 
 function timedOut({ commandId, state, attempt }, { name, limit }) {
