@@ -221,6 +221,26 @@ needs(missing).describe("with a manager", () => {
     })
   })
 
+  test("a command that is handed over just as the receiver stops is given back", async () => {
+    let go
+    const hold = new Promise((resolve) => (go = resolve))
+    const proxy = await its.proxy((request) => (request.url === "/v1/commands/leases" ? { hold } : undefined))
+    const { ALIEN_COMMANDS_TOKEN: token } = await its.environment("handed")
+    const { commandId } = await client.target("handed").submit("never")
+    const receiver = createCommandReceiver({ url: proxy.url, token, deploymentId: its.deployment, resourceId: "handed", handleSignals: false, log: () => {} })
+    const handled = []
+    const running = receiver.command("never", () => handled.push(1)).run()
+    await eventually(() => proxy.held === 1)
+    // The head of the answer, which was sent before this was asked, has come before this is answered.
+    expect(await client.get(commandId)).toMatchObject({ state: "DISPATCHED" })
+    const stopped = receiver.stop()
+    go()
+    await Promise.all([stopped, running])
+    expect(handled).toEqual([])
+    expect(await client.get(commandId)).toMatchObject({ state: "PENDING", attempt: 2 })
+    expect(proxy.requests.at(-1)).toMatch(/^POST \/v1\/commands\/leases\/lease_[^/]+\/release$/)
+  })
+
   test("a manager that ends and comes again: idle or busy, the receiver goes on, and nothing is lost", async () => {
     const daemon = await its.receiver("patient", { options: { concurrency: 2 } })
     const call = client.target("patient").invoke("gate", { name: "outage" })

@@ -57,6 +57,10 @@ describe("the packed packages", () => {
   test("work in a folder of their own", () => {
     const code = `import { Stack } from "@alienplatform/core"; console.log(JSON.stringify(new Stack("s").build()))`
     expect(esm(code, folder)).toBe('{"id":"s","resources":{}}')
+    expect(esm(`import { createCommandReceiver } from "@alienplatform/core/commands"; createCommandReceiver().command("a", () => 1); console.log("ok")`, folder)).toBe("ok")
+    expect(node(`console.log(typeof require("@alienplatform/core/commands").CommandsClient)`, { cwd: folder })).toBe("function")
+    const types = Object.values(require(join(root, "package.json")).exports["./commands"]).map((one) => one.types)
+    expect(types.filter((file) => existsSync(join(scope, "core", file)))).toEqual(types)
     const manifest = require(join(scope, "core/package.json"))
     expect(manifest.optionalDependencies).toEqual({ "@alienplatform/core-linux-x64-gnu": manifest.version })
     expect(readdirSync(join(scope, "core-linux-x64-gnu"))).toEqual(expect.arrayContaining(["alien-supervisor", "alien.linux-x64-gnu.node"]))

@@ -83,24 +83,27 @@ function testManager() {
 
   /**
    * Something between a peer and the manager. `change(request, body)` may give another `{url, body}`, or `{status}`, which is
-   * the answer then; `cut: true` closes the connection when the manager has answered.
+   * the answer then; `cut: true` closes the connection when the manager has answered; of an answer with `hold`, a promise,
+   * only the head goes on before that.
    */
   its.proxy = async (change) => {
     const agent = new http.Agent({ keepAlive: true })
     let connections = 0
-    const proxy = { requests: [], connections: () => connections }
+    const proxy = { requests: [], held: 0, connections: () => connections }
     const server = http.createServer(async (request, response) => {
       const chunks = []
       for await (const chunk of request) chunks.push(chunk)
       const text = Buffer.concat(chunks).toString()
       proxy.requests.push(`${request.method} ${request.url}`)
-      const { url = request.url, body = text, status, cut } = change(request, text) ?? {}
+      const { url = request.url, body = text, status, cut, hold } = change(request, text) ?? {}
       if (status !== undefined) return response.writeHead(status).end()
       const headers = { ...request.headers, "content-length": Buffer.byteLength(body) }
       const onward = http.request(its.url + url, { method: request.method, headers, agent }, (answer) => {
         if (cut) return answer.resume().on("end", () => request.socket.destroy())
         response.writeHead(answer.statusCode, answer.headers)
-        answer.pipe(response)
+        response.flushHeaders()
+        if (hold !== undefined) proxy.held += 1
+        Promise.resolve(hold).then(() => answer.pipe(response))
       })
       onward.on("error", () => response.destroy())
       response.on("close", () => onward.destroy())

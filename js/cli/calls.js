@@ -82,18 +82,22 @@ async function list(client, _, { options, how }) {
 }
 
 async function watch(client, [id], { options, how: { signal, timeoutMs } }) {
-  const late = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs)
+  const end = new AbortController()
+  signal.addEventListener("abort", () => end.abort(signal.reason))
+  const timer = timeoutMs === undefined ? undefined : setTimeout(() => end.abort(), timeoutMs)
   let last
   try {
-    for await (last of client.watch(id, { signal: late === undefined ? signal : AbortSignal.any([signal, late]) })) {
+    for await (last of client.watch(id, { signal: end.signal })) {
       if (options.json) console.log(JSON.stringify(last))
       else console.error(`${last.state}, attempt ${last.attempt}${last.progress === undefined ? "" : `: ${JSON.stringify(last.progress)}`}`)
     }
   } catch (error) {
     // Watching ends with Ctrl-C; that is no failure.
     if (signal.aborted) return 0
-    if (!late?.aborted) throw error
+    if (!end.signal.aborted) throw error
     throw new AlienError({ code: "TIMEOUT", message: `${id} has not ended within ${options.timeout} s; it is ${last?.state ?? "not known"}`, retryable: true, httpStatusCode: 504 })
+  } finally {
+    clearTimeout(timer)
   }
   if (!options.json && last.state === "SUCCEEDED") print(last.result, options)
   if (!options.json && last.error !== undefined) console.error(`${paint(process.stderr, "red", "error:")} ${last.error.code}: ${last.error.message}`)

@@ -182,7 +182,7 @@ class CommandsClient {
         const path = `${place(id)}?wait=${(hold / 1000).toFixed(3)}`
         const timeoutMs = Math.min(CALL_MS + hold, Math.max(0, ends - now()) + TRAVEL_MS)
         const answer = await this.#connection.call("GET", path, { token: this.#token, signal, timeoutMs })
-        if (answer.status === 200) return answer.json
+        if (answer.status === 200 && answer.json !== undefined) return answer.json
         error = refusal(`the question for ${id}`, answer)
         if (!isTransient(answer)) throw error
       } catch (thrown) {

@@ -97,7 +97,7 @@ export interface ReceiverOptions {
    */
   leaseSeconds?: number
   /**
-   * How long the manager may hold a question for commands while there are none.
+   * How long the manager may hold a question for commands while there are none, at most 60.
    * @default 20
    */
   waitSeconds?: number

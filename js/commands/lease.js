@@ -20,6 +20,8 @@ const RENEWAL_WAIT_SECONDS = 20
 const RETRY = [100, 5000]
 const PROGRESS_MAX = 4096
 const SAME_MOMENT_MS = 100
+/** Nobody looks at it; without one, each abort makes an error with a stack. */
+const OVER = "over"
 /** What a manager takes of an error, in bytes. */
 const CODE_MAX = 128
 const MESSAGE_MAX = 16_384
@@ -72,7 +74,7 @@ class Lease {
       if (error !== this.#reason) this.#log(`"${envelope.command}" (${commandId}) failed: ${error instanceof CommandError ? error.code : (error?.stack ?? text(error))}`)
     } finally {
       clearTimeout(this.#timer)
-      this.#over.abort()
+      this.#over.abort(OVER)
     }
     if (this.#reason === undefined || this.#reason.code === "HANDLER_TIMEOUT") return this.#respond(response)
     if (this.#reason.code !== "RECEIVER_STOPPED") return

@@ -20,7 +20,7 @@ const NUMBERS = {
   pollMaxIntervalMs: ["ALIEN_COMMANDS_POLL_MAX_INTERVAL_MS", 30_000, 1, 3_600_000],
   pollJitter: ["ALIEN_COMMANDS_POLL_JITTER", 0.1, 0, 1],
   drainTimeoutMs: ["ALIEN_COMMANDS_DRAIN_TIMEOUT_MS", 30_000, 0, 86_400_000],
-  waitSeconds: [undefined, 20, 0, 300],
+  waitSeconds: [undefined, 20, 0, 60],
 }
 const WHOLE = ["concurrency", "leaseSeconds"]
 
