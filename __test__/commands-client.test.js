@@ -141,6 +141,16 @@ needs(missing).describe("with a manager and a daemon", () => {
     its.open("never")
   })
 
+  test("a result in a store is fetched from there; one that cannot be read is an error", async () => {
+    const store = await its.store()
+    store.objects.set("/result", { text: '{"large":true}' })
+    const responding = (response) => its.proxy(() => ({ rewrite: (view) => ({ ...view, response: { status: "success", response } }) }))
+    const stored = await responding({ mode: "storage", size: 14, storageGetRequest: store.presigned("GET", "result") })
+    expect(await (await its.client({ managerUrl: stored.url })).target("d").invoke("echo")).toEqual({ large: true })
+    const broken = await responding({ mode: "inline", inlineBase64: "ew==" })
+    expect(await failure((await its.client({ managerUrl: broken.url })).target("d").invoke("echo"))).toMatchObject({ code: "RESPONSE_DECODING_FAILED", source: { code: "BODY_INVALID" } })
+  })
+
   test("a call outlives its manager", async () => {
     const call = client.target("d").invoke("gate", { name: "restart" })
     await daemon.until(/^begun restart 1$/)

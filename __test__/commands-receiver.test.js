@@ -2,10 +2,11 @@
 
 // Receivers of commands as daemons run them: processes of their own, before a real manager.
 
+const { execFileSync } = require("node:child_process")
 const fs = require("node:fs")
 const path = require("node:path")
 const { createCommandReceiver, command, runReceiver } = require("@alienplatform/core/commands")
-const { eventually, failure, needs } = require("./lib/bed.js")
+const { eventually, failure, has, needs } = require("./lib/bed.js")
 const { missing, testManager } = require("./lib/manager.js")
 
 jest.setTimeout(30_000)
@@ -294,6 +295,56 @@ needs(missing).describe("with a manager", () => {
       expect(await failed("hurried", "hold", { name: "hurried" })).toMatchObject({ errorCode: "HANDLER_TIMEOUT", errorMessage: expect.stringContaining("could not be renewed") })
       await daemon.until(/^aborted hurried HANDLER_TIMEOUT CommandError$/)
     })
+  })
+
+  describe("bodies and addresses that other managers give", () => {
+    /** The first lease's envelope, as another manager would have written it. */
+    const enveloped = (change) => its.proxy((request) => (request.url === "/v1/commands/leases" ? { rewrite: ({ leases }) => ({ leases: leases.map((lease) => ({ ...lease, envelope: change(lease.envelope) })) }) } : undefined))
+
+    test("a large result goes to its store, parameters come from theirs, and neither sees the token", async () => {
+      const store = await its.store()
+      store.objects.set("/params", { text: '{"bytes":200000}' })
+      const proxy = await enveloped((envelope) => ({
+        ...envelope,
+        params: { mode: "storage", storageGetRequest: store.presigned("GET", "params") },
+        responseHandling: { ...envelope.responseHandling, submitResponseUrl: `${store.url}/answer`, storageUploadRequest: store.presigned("PUT", "result") },
+      }))
+      await its.receiver("storing", { options: { url: proxy.url } })
+      const { commandId } = await client.target("storing").submit("big")
+      const { text, headers } = await eventually(() => store.objects.get("/answer"))
+      expect(JSON.parse(text)).toEqual({ status: "success", response: { mode: "storage", size: 200_000, storagePutUsed: true } })
+      expect(headers.authorization).toBeUndefined()
+      const kept = store.objects.get("/result")
+      expect(kept).toMatchObject({ method: "PUT", headers: { "x-signed": "yes", "content-length": "200000" } })
+      expect(kept.headers.authorization).toBeUndefined()
+      expect(JSON.parse(kept.text)).toHaveLength(199_998)
+      await client.cancel(commandId)
+    })
+
+    test("an address relative to where leases come from", async () => {
+      const proxy = await enveloped((envelope) => {
+        const url = envelope.responseHandling.submitResponseUrl.replace("/v1/commands/", "")
+        return { ...envelope, responseHandling: { ...envelope.responseHandling, submitResponseUrl: url } }
+      })
+      await its.receiver("relative", { options: { url: `${proxy.url}/v1` } })
+      expect(await client.target("relative").invoke("echo", 1)).toBe(1)
+    })
+
+    test("parameters that cannot be read", async () => {
+      const proxy = await enveloped((envelope) => ({ ...envelope, params: { mode: "inline", inlineBase64: "/w==" } }))
+      await its.receiver("unreadable", { options: { url: proxy.url } })
+      expect(await failed("unreadable", "echo", 1)).toMatchObject({ errorCode: "BODY_INVALID", errorMessage: "its 1 bytes are not JSON in UTF-8" })
+    })
+  })
+
+  needs(!has("openssl") && "openssl is not installed").test("over TLS, with an authority that Node is told of", async () => {
+    const [key, cert] = ["key.pem", "cert.pem"].map((name) => path.join(its.folder, name))
+    execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", "1", "-subj", "/CN=manager", "-addext", "subjectAltName=IP:127.0.0.1"], { stdio: "pipe" })
+    const proxy = await its.proxy(() => undefined, { key: fs.readFileSync(key), cert: fs.readFileSync(cert) })
+    await its.receiver("secure", { options: { url: proxy.url }, env: { NODE_EXTRA_CA_CERTS: cert } })
+    expect(await client.target("secure").invoke("echo", 1)).toBe(1)
+    const untrusting = await its.client({ managerUrl: proxy.url })
+    expect(await failure(untrusting.target("secure").invoke("echo", 1, { timeoutMs: 300 }))).toMatchObject({ code: "COMMAND_CREATION_FAILED", message: expect.stringMatching(/self.signed certificate/) })
   })
 
   test("the folder works where it was copied to alone, in a package of ES modules", async () => {

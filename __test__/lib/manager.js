@@ -5,6 +5,7 @@
 const { spawn } = require("node:child_process")
 const fs = require("node:fs")
 const http = require("node:http")
+const https = require("node:https")
 const os = require("node:os")
 const path = require("node:path")
 const { CommandsClient } = require("@alienplatform/core/commands")
@@ -29,6 +30,13 @@ function start(program, args, options) {
     return matching()
   }
   return its
+}
+
+/** All that a stream has, as text. */
+async function whole(stream) {
+  const chunks = []
+  for await (const chunk of stream) chunks.push(chunk)
+  return Buffer.concat(chunks).toString()
 }
 
 /** The manager; it runs from `beforeAll` to the file's end. */
@@ -84,22 +92,21 @@ function testManager() {
   /**
    * Something between a peer and the manager. `change(request, body)` may give another `{url, body}`, or `{status}`, which is
    * the answer then; `cut: true` closes the connection when the manager has answered; of an answer with `hold`, a promise,
-   * only the head goes on before that.
+   * only the head goes on before that; `rewrite` gives another answer for what the manager said.
    */
-  its.proxy = async (change) => {
+  its.proxy = async (change, tls) => {
     const agent = new http.Agent({ keepAlive: true })
     let connections = 0
     const proxy = { requests: [], held: 0, connections: () => connections }
-    const server = http.createServer(async (request, response) => {
-      const chunks = []
-      for await (const chunk of request) chunks.push(chunk)
-      const text = Buffer.concat(chunks).toString()
+    const handle = async (request, response) => {
+      const text = await whole(request)
       proxy.requests.push(`${request.method} ${request.url}`)
-      const { url = request.url, body = text, status, cut, hold } = change(request, text) ?? {}
+      const { url = request.url, body = text, status, cut, hold, rewrite } = change(request, text) ?? {}
       if (status !== undefined) return response.writeHead(status).end()
       const headers = { ...request.headers, "content-length": Buffer.byteLength(body) }
       const onward = http.request(its.url + url, { method: request.method, headers, agent }, (answer) => {
         if (cut) return answer.resume().on("end", () => request.socket.destroy())
+        if (rewrite) return whole(answer).then((text) => response.writeHead(answer.statusCode).end(JSON.stringify(rewrite(JSON.parse(text)))))
         response.writeHead(answer.statusCode, answer.headers)
         response.flushHeaders()
         if (hold !== undefined) proxy.held += 1
@@ -108,12 +115,28 @@ function testManager() {
       onward.on("error", () => response.destroy())
       response.on("close", () => onward.destroy())
       onward.end(body)
-    })
+    }
+    const server = tls === undefined ? http.createServer(handle) : https.createServer(tls, handle)
     server.on("connection", () => (connections += 1))
     await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
     closers.push(() => (agent.destroy(), server.closeAllConnections(), new Promise((resolve) => server.close(resolve))))
-    proxy.url = `http://127.0.0.1:${server.address().port}`
+    proxy.url = `${tls === undefined ? "http" : "https"}://127.0.0.1:${server.address().port}`
     return proxy
+  }
+  /** A store of presigned URLs: keeps what is put, and how. */
+  its.store = async () => {
+    const store = { objects: new Map() }
+    const server = http.createServer(async (request, response) => {
+      if (request.method === "GET") return response.end(store.objects.get(request.url).text)
+      store.objects.set(request.url, { method: request.method, headers: request.headers, text: await whole(request) })
+      response.end()
+    })
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
+    closers.push(() => (server.closeAllConnections(), new Promise((resolve) => server.close(resolve))))
+    store.url = `http://127.0.0.1:${server.address().port}`
+    /** As managers hand it out. */
+    store.presigned = (method, name) => ({ backend: { type: "http", url: `${store.url}/${name}`, method, headers: { "x-signed": "yes" } }, expiration: "2100-01-01T00:00:00Z", operation: method, path: name })
+    return store
   }
   /** A manager that knows the plain protocol alone: it holds no answers and renews no leases. */
   its.plain = () =>
@@ -139,4 +162,4 @@ function testManager() {
 /** Why there is no manager here; undefined where there is one. */
 const missing = fs.existsSync(PROGRAM) ? undefined : "alien-manager is not built (npm run build)"
 
-module.exports = { missing, start, testManager }
+module.exports = { missing, testManager }

@@ -1,4 +1,5 @@
 // Commands, typed from handler to caller, as they may be used and as they may not.
+import { AlienError } from "@alienplatform/core"
 import { CommandError, CommandsClient, command, createCommandReceiver, runReceiver } from "@alienplatform/core/commands"
 import type { CommandPage, CommandReceiver, CommandView } from "@alienplatform/core/commands"
 import { type } from "arktype"
@@ -48,6 +49,7 @@ const plain: CommandReceiver = createCommandReceiver()
 try {
   await target.invoke("ping")
 } catch (error) {
+  if (error instanceof CommandError) throw new AlienError(error)
   if (error instanceof CommandError) void [error.code satisfies string, error.context, error.retryable satisfies boolean]
 }
 

@@ -325,6 +325,18 @@ export declare class CommandsClient {
   close(): void
 }
 
+/** A {@link CommandError} as plain data. */
+export interface CommandErrorOptions {
+  code: string
+  message: string
+  context?: any
+  hint?: string
+  retryable: boolean
+  internal: boolean
+  httpStatusCode: number
+  source?: CommandErrorOptions
+}
+
 /** An error of this module, in the shape of the package's `AlienError`; `new AlienError(error)` makes one of it. */
 export declare class CommandError extends Error {
   private constructor()
@@ -335,6 +347,6 @@ export declare class CommandError extends Error {
   readonly internal: boolean
   readonly httpStatusCode: number
   readonly source?: CommandError
-  toOptions(): { code: string; message: string; [key: string]: unknown }
-  toJSON(): { code: string; message: string; [key: string]: unknown }
+  toOptions(): CommandErrorOptions
+  toJSON(): CommandErrorOptions
 }
