@@ -66,6 +66,8 @@ fn tell_ready() {
 
 fn main() -> ExitCode {
     let Command::Serve(given) = Arguments::parse().command;
+    // SQLite makes files as everybody may read them.
+    alien_core::sys::process::set_umask(0o077);
     tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_target(false).init();
     let config = Config {
         data: given.data,

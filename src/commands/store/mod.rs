@@ -58,7 +58,7 @@ pub trait Store: Send + Sync {
     /// Keeps how a command has ended.
     async fn finish(&self, command: &Command) -> Result<(), Broken>;
 
-    /// Keeps who has a command, some time: with the next thing that has to be on disk. Losing it delivers again.
+    /// Keeps who has a command, soon, but not through a loss of power: losing it delivers again.
     fn note(&self, command: &Command);
 
     /// One command, in whatever state.

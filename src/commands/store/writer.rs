@@ -10,12 +10,16 @@ use crate::commands::tokens::{Record, Role};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use serde_json::json;
 use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot::Sender;
 
 /// How long an idempotency key means the command that it came with.
 const IDEMPOTENCY: Millis = 24 * 3600 * 1000;
 /// Writes in one commit: more would make the first of them wait for the last.
 const MOST: usize = 512;
+
+/// How long notes wait for something that goes to the disk anyway.
+const COMPANY: Duration = Duration::from_millis(20);
 
 /// Tells what came of a write.
 type Reply<T> = Sender<std::result::Result<T, Broken>>;
@@ -24,7 +28,7 @@ type Reply<T> = Sender<std::result::Result<T, Broken>>;
 pub enum Write {
     Create(Box<Command>, Reply<Made>),
     Finish(Box<Command>, Reply<()>),
-    /// Who has a command. Nobody waits for it, and it makes no commit of its own.
+    /// Who has a command. Nobody waits for it.
     Note(Box<Command>),
     Forget(Millis, usize, Reply<usize>),
     AddToken(Box<Record>, Reply<()>),
@@ -42,9 +46,10 @@ pub fn run(mut connection: Connection, writes: &Receiver<Write>) {
     while let Ok(first) = writes.recv() {
         let mut batch = vec![first];
         batch.extend(writes.try_iter().take(MOST - 1));
-        // Notes alone can wait for company, which keeps an idle disk idle; they come in the order in which they were sent.
-        while batch.iter().all(|write| matches!(write, Write::Note(_))) {
-            match writes.recv() {
+        // Notes wait a little for company. What comes after them stays after them.
+        let begun = Instant::now();
+        while is_notes(&batch) {
+            match writes.recv_timeout(COMPANY.saturating_sub(begun.elapsed())) {
                 Ok(next) => batch.push(next),
                 Err(_) => break,
             }
@@ -53,10 +58,17 @@ pub fn run(mut connection: Connection, writes: &Receiver<Write>) {
     }
 }
 
+fn is_notes(batch: &[Write]) -> bool {
+    batch.iter().all(|write| matches!(write, Write::Note(_)))
+}
+
 /// One transaction. Where it fails, everybody in it is told, and nothing of it was written.
 fn commit(connection: &mut Connection, batch: Vec<Write>) {
     let mut answers: Vec<Answer> = Vec::with_capacity(batch.len());
+    // Notes alone go to the kernel, which keeps them when this process is killed; nobody waits for the disk.
+    let synchronous = if is_notes(&batch) { "NORMAL" } else { "FULL" };
     let written = (|| {
+        connection.pragma_update(None, "synchronous", synchronous)?;
         let transaction = connection.transaction()?;
         for write in batch {
             apply(&transaction, write, &mut answers)?;
