@@ -24,7 +24,8 @@ needs(missing).describe("with a manager and a daemon", () => {
     state = path.join(its.folder, "state")
     fs.mkdirSync(path.join(state, "manager"), { recursive: true, mode: 0o700 })
     fs.writeFileSync(path.join(state, "manager/client.json"), JSON.stringify({ url: its.url, tokens: { edge: token } }), { mode: 0o600 })
-    fs.writeFileSync(path.join(state, "manager/admin.token"), its.admin, { mode: 0o600 })
+    fs.mkdirSync(path.join(state, "manager/data"), { recursive: true })
+    fs.writeFileSync(path.join(state, "manager/data/admin.token"), its.admin, { mode: 0o600 })
     alien = (args, options) => cli(args, { cwd: its.folder, ...options, env: { ALIEN_STATE_DIR: state, ...options?.env } })
   })
 

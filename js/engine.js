@@ -3,6 +3,7 @@
 // The engine's calls. What they do is native (src/engine); here are promises, signals, listeners and iterators.
 
 const { defaults, native, open, retrace, traced } = require("./call.js")
+const { AlienError } = require("./errors.js")
 const { snapshot } = require("./raw.js")
 
 /**
@@ -110,6 +111,26 @@ class Deployment {
 
   async rollback(id, options) {
     await this.#run({ operation: "rollback", id: snapshot(id) }, this.#with(options), this.rollback)
+  }
+
+  async invoke(id, command, params, options) {
+    const { CommandsClient } = require("./commands/index.js")
+    const { callerToken, callers } = require("./manager.js")
+    const { platform = "local", local } = this.#options
+    if (platform !== "local") {
+      throw new AlienError({
+        code: "NOT_AVAILABLE",
+        message: `commands are not there for platform ${platform} yet`,
+        hint: "with a manager of your own: new CommandsClient({ managerUrl, deploymentId, token })",
+        httpStatusCode: 501,
+        retryable: false,
+        internal: false,
+      })
+    }
+    const dir = local?.stateDir ?? defaults().stateDir
+    const there = callers(dir)
+    const client = new CommandsClient({ managerUrl: there.url, deploymentId: this.name, token: callerToken(there, dir, this.name) })
+    return client.target(id).invoke(command, params, options)
   }
 
   async destroy(options) {

@@ -463,6 +463,18 @@ export declare class Deployment {
    */
   rollback(id: string, options?: CallOptions): Promise<void>
   /**
+   * Calls a command of a daemon that was deployed with `.commandsEnabled(true)`; resolves with its handler's result.
+   *
+   * @example
+   * const { rows } = await deployment.invoke("connector", "sync", { since: "2026-05-01" })
+   * @param params anything that JSON can hold
+   * @throws {CommandError} of `@alienplatform/core/commands`: `DEPLOYMENT_COMMAND_ERROR` when the handler failed,
+   * `COMMAND_TIMEOUT`, …
+   * @throws {AlienError} `MANAGER_NOT_FOUND` when no daemon of the deployment takes commands; `NOT_AVAILABLE` on Kubernetes,
+   * in this version
+   */
+  invoke<Result = unknown>(id: string, command: string, params?: unknown, options?: import("./js/commands").InvokeOptions): Promise<Result>
+  /**
    * Runs a program beside a daemon, in its container. A program that fails is no error: see the result's `code`.
    *
    * @example

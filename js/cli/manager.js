@@ -4,12 +4,12 @@
 // machine, which keeps its address and its callers' tokens in the state directory.
 
 const fs = require("node:fs")
-const path = require("node:path")
 const { UsageError } = require("./args.js")
 const { engineOptions } = require("./options.js")
 const stackFile = require("./stack-file.js")
 const { defaults } = require("../environment.js")
 const { AlienError } = require("../errors.js")
+const { adminToken, callerToken, callers } = require("../manager.js")
 
 /** What a caller of commands needs: `{managerUrl, deploymentId, token}`. */
 async function forCalls(options) {
@@ -18,12 +18,10 @@ async function forCalls(options) {
     if (given === undefined) throw new UsageError("--manager needs a token: in ALIEN_COMMANDS_TOKEN, or in a file that --token-file names")
     return { managerUrl: options.manager, deploymentId: await named(options), token: given }
   }
-  const { dir, url, tokens } = local(options)
-  const deploymentId = await named(options, Object.keys(tokens))
-  const kept = options["token-file"] === undefined ? tokens[deploymentId] : given
-  if (kept !== undefined) return { managerUrl: url, deploymentId, token: kept }
-  const known = Object.keys(tokens).map((name) => `"${name}"`).join(", ")
-  throw notFound(`no daemon of deployment "${deploymentId}" in ${dir} takes commands${known ? `; those of ${known} do` : ""}`, "a daemon takes commands with .commandsEnabled(true); then deploy")
+  const dir = stateDir(options)
+  const there = callers(dir)
+  const deploymentId = await named(options, Object.keys(there.tokens))
+  return { managerUrl: there.url, deploymentId, token: options["token-file"] === undefined ? callerToken(there, dir, deploymentId) : given }
 }
 
 /** What an administrator needs: `{managerUrl, token}`. */
@@ -33,8 +31,8 @@ function forAdmin(options) {
     if (given === undefined) throw new UsageError("--manager needs an administrator's token: in ALIEN_COMMANDS_ADMIN_TOKEN, or in a file that --token-file names")
     return { managerUrl: options.manager, token: given }
   }
-  const { dir, url } = local(options)
-  return { managerUrl: url, token: given ?? read(path.join(dir, "manager/admin.token")).trim() }
+  const dir = stateDir(options)
+  return { managerUrl: callers(dir).url, token: given ?? adminToken(dir) }
 }
 
 /** The deployment: named, the stack's, or the only one there is. */
@@ -62,35 +60,11 @@ function token(options, variable) {
   }
 }
 
-/** The manager of this machine: `{dir, url, tokens}`. */
-function local(options) {
+/** The state directory of this machine's manager. */
+function stateDir(options) {
   const { platform, local } = engineOptions(options)
   if (platform !== "local") throw new UsageError(`--platform ${platform} needs --manager URL`)
-  const dir = local.stateDir ?? defaults().stateDir
-  const file = path.join(dir, "manager/client.json")
-  try {
-    const { url, tokens = {} } = JSON.parse(read(file))
-    if (typeof url === "string") return { dir, url, tokens }
-  } catch (error) {
-    // Node's words on what is wrong with JSON quote it, and it holds tokens.
-    if (error instanceof AlienError) throw error
-  }
-  throw notFound(`${file} is not what a manager writes`, "deploy again, which writes it anew")
-}
-
-function read(file) {
-  try {
-    return fs.readFileSync(file, "utf8")
-  } catch (error) {
-    if (error.code === "ENOENT") {
-      throw notFound(`no manager of commands runs here: there is no ${file}`, "deploy a daemon with .commandsEnabled(true), which starts one, or name another with --manager URL")
-    }
-    throw notFound(`${file} cannot be read (${error.code})`, "it belongs to whoever deployed")
-  }
-}
-
-function notFound(message, hint) {
-  return new AlienError({ code: "MANAGER_NOT_FOUND", message, hint, httpStatusCode: 404 })
+  return local.stateDir ?? defaults().stateDir
 }
 
 module.exports = { deployment: named, forAdmin, forCalls }
