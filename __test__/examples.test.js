@@ -30,11 +30,11 @@ const IMAGES = {
 }
 
 beforeAll(async () => {
-  const { nodeImage } = await tool("node-image.mjs")
+  const { nodeImage, receiverFiles } = await tool("node-image.mjs")
   const { serve } = await tool("registry.mjs")
   const layouts = {}
   for (const [name, [tag, program]] of Object.entries(IMAGES)) {
-    layouts[name] = await nodeImage(path.join(bed.folder, name), { tag, program: path.join(root, "examples", program) })
+    layouts[name] = await nodeImage(path.join(bed.folder, name), { tag, program: path.join(root, "examples", program), files: receiverFiles() })
   }
   const registry = await serve(layouts)
   bed.later(registry.close)

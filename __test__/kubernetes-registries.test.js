@@ -89,10 +89,10 @@ needs(missing() ?? registries.missing()).describe("a cluster pulls", () => {
     })
 
     test("the quick start, unchanged, by the command", async () => {
-      const { nodeImage } = await tool("node-image.mjs")
+      const { nodeImage, receiverFiles } = await tool("node-image.mjs")
       const { serve } = await tool("registry.mjs")
       const example = path.join(root, "examples/quickstart")
-      const layout = await nodeImage(path.join(bed.folder, "connector"), { tag: "2026-05-17", program: path.join(example, "connector.js") })
+      const layout = await nodeImage(path.join(bed.folder, "connector"), { tag: "2026-05-17", program: path.join(example, "connector.js"), files: receiverFiles() })
       const corp = await serve({ "acme/connector": layout }, its.cluster.hostAddress)
       bed.later(corp.close)
       // It is as large as Node is.

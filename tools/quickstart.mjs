@@ -1,4 +1,5 @@
-// The quick start: everything from a fresh clone to a daemon that runs, is killed, comes back and is gone again.
+// The quick start: everything from a fresh clone to a daemon that runs, takes a command, is killed, comes back and is gone
+// again.
 // Needs Node 20 and Rust; no container engine, no registry, no root.
 
 import { spawn, spawnSync } from "node:child_process"
@@ -27,7 +28,7 @@ step("Build")
 if (!existsSync(join(root, "node_modules", "jiti"))) prepare("npm packages", "npm", ["install", "--no-audit", "--no-fund"])
 prepare("the addon and its helper (the first time this takes some minutes)", process.execPath, ["tools/build.mjs"])
 
-const { nodeImage } = await import("./lib/node-image.mjs")
+const { nodeImage, receiverFiles } = await import("./lib/node-image.mjs")
 const { serve } = await import("./lib/registry.mjs")
 const { connect } = await import("../index.js")
 
@@ -35,6 +36,7 @@ step("Make an image: this machine's Node, the libraries it needs, and examples/q
 const layout = await nodeImage(join(root, "target", "quickstart-image"), {
   tag: "2026-05-17",
   program: join(example, "connector.js"),
+  files: receiverFiles(),
 })
 const registry = await serve({ "acme/connector": layout })
 console.log(`   served at ${registry.url}, standing in for ghcr.io`)
@@ -71,6 +73,9 @@ try {
   await alien("status")
   await alien("logs", "connector", "--tail", "4")
 
+  step("Call a command of it: a manager runs beside it, and no port was opened in the daemon")
+  await alien("commands", "invoke", "connector", "sync", "--params", '{"since":"2026-05-01"}')
+
   step("Kill it with -9: its supervisor starts it again")
   const deployment = await connect({ platform: "local", name: "edge", local: { stateDir } })
   const before = (await deployment.status()).resources[0]
@@ -80,6 +85,7 @@ try {
   await alien("status")
   const after = (await deployment.status()).resources[0]
   if (after.restarts !== before.restarts + 1 || after.pid === before.pid) throw new Error("it did not come back")
+  await alien("commands", "invoke", "connector", "sync", "--params", '{"since":"2026-05-02"}')
 
   step("Deploy again: nothing has changed, so nothing is done")
   await alien("deploy")

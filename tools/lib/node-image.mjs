@@ -1,7 +1,8 @@
 // An image with Node in it, made from the Node that runs this: its binary and the libraries that it has loaded.
 
-import { existsSync, mkdirSync, readFileSync, realpathSync, statSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, statSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
 import { Layout } from "./oci.mjs"
 
 /** Folders on the way to the paths, outermost first, each once. */
@@ -20,6 +21,16 @@ function nodeFiles() {
   const libraries = process.report.getReport().sharedObjects.filter((path) => path.startsWith("/"))
   const files = libraries.map((path) => ({ path: path.slice(1), from: realpathSync(path), mode: 0o755 }))
   return [...files, { path: "usr/bin/node", from: process.execPath, mode: 0o755 }]
+}
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "../..")
+
+/** What a program in an image needs of this package to take commands: no native code, and nothing else. */
+export function receiverFiles() {
+  const inside = "app/node_modules/@alienplatform/core"
+  const names = readdirSync(join(root, "js/commands")).filter((name) => /\.(js|mjs|json)$/.test(name))
+  const files = ["package.json", ...names.map((name) => `js/commands/${name}`)]
+  return files.map((file) => ({ path: `${inside}/${file}`, from: join(root, file), mode: 0o644 }))
 }
 
 /**
