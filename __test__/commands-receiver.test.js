@@ -263,10 +263,14 @@ needs(missing).describe("with a manager", () => {
     const file = path.join(its.folder, "token")
     const old = await its.token("receive", "rotating")
     fs.writeFileSync(file, old.token)
-    const daemon = await its.receiver("rotating", { env: { ALIEN_COMMANDS_TOKEN: "", ALIEN_COMMANDS_TOKEN_FILE: file }, options: { waitSeconds: 0.2 } })
+    const proxy = await its.proxy(() => undefined)
+    const daemon = await its.receiver("rotating", { env: { ALIEN_COMMANDS_TOKEN: "", ALIEN_COMMANDS_TOKEN_FILE: file }, options: { url: proxy.url, waitSeconds: 0.1 } })
     expect(await client.target("rotating").invoke("echo", 1)).toBe(1)
     fs.writeFileSync(file, `${(await its.token("receive", "rotating")).token}\n`)
     await its.ask("DELETE", `/v1/tokens/${old.id}`)
+    // The question that is being held was asked with the old one.
+    const asked = proxy.requests.length
+    await eventually(() => proxy.requests.length > asked + 1)
     expect(await client.target("rotating").invoke("echo", 2)).toBe(2)
     expect(daemon.stderr).toBe("")
   })
@@ -285,6 +289,10 @@ needs(missing).describe("with a manager", () => {
       const daemon = await its.receiver("plain", { options: { url: proxy.url, pollIntervalMs: 10, pollMaxIntervalMs: 40 } })
       for (const value of [1, 2, 3]) expect(await client.target("plain").invoke("echo", value)).toBe(value)
       await client.target("plain").invoke("work", { ms: 700 })
+      const [asked, from] = [proxy.requests.length, performance.now()]
+      await eventually(() => proxy.requests.length > asked + 3)
+      // At intervals of 10, 15, 22 and 34 ms, each a tenth shorter at the least.
+      expect(performance.now() - from).toBeGreaterThan(0.9 * (10 + 15 + 22))
       expect(proxy.requests.filter((request) => request.endsWith("/renew"))).toHaveLength(1)
       expect(daemon.stderr).toBe("")
     })
