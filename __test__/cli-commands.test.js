@@ -38,7 +38,9 @@ needs(missing).describe("with a manager and a daemon", () => {
   test("parameters come from a file, or from standard input", async () => {
     fs.writeFileSync(path.join(its.folder, "params.json"), '["from a file"]\n')
     expect(await alien(["commands", "invoke", "d", "echo", "--params", "@params.json", "--json"])).toMatchObject({ code: 0, stdout: '["from a file"]\n' })
-    const child = spawn(process.execPath, [path.join(root, "js/cli.js"), "commands", "invoke", "d", "echo", "--params", "-", "--json"], { cwd: its.folder, env: { PATH: process.env.PATH, ALIEN_STATE_DIR: state }, stdio: ["pipe", "pipe", "inherit"] })
+    const args = [path.join(root, "js/cli.js"), "commands", "invoke", "d", "echo", "--params", "-", "--json"]
+    const env = { PATH: process.env.PATH, ALIEN_STATE_DIR: state }
+    const child = spawn(process.execPath, args, { cwd: its.folder, env, stdio: ["pipe", "pipe", "inherit"] })
     let out = ""
     child.stdout.on("data", (text) => (out += text))
     child.stdin.end('"from a pipe"')
@@ -111,7 +113,8 @@ needs(missing).describe("with a manager and a daemon", () => {
     const cwd = path.join(its.folder, "app")
     fs.mkdirSync(cwd)
     fs.writeFileSync(path.join(cwd, "alien.js"), 'module.exports = { id: "other", resources: {} }')
-    expect(await alien(["commands", "invoke", "d", "echo"], { cwd })).toMatchObject({ code: 1, stderr: expect.stringMatching(/no daemon of deployment "other" .* takes commands; those of "edge" do\nhint: .*commandsEnabled/) })
+    const stderr = expect.stringMatching(/no daemon of deployment "other" .* takes commands; those of "edge" do\nhint: .*commandsEnabled/)
+    expect(await alien(["commands", "invoke", "d", "echo"], { cwd })).toMatchObject({ code: 1, stderr })
     expect(await alien(["commands", "invoke", "d", "echo", "-n", "edge"], { cwd })).toMatchObject({ code: 0 })
   })
 
@@ -124,7 +127,8 @@ needs(missing).describe("with a manager and a daemon", () => {
 
   test("tokens are made, listed and revoked", async () => {
     const made = await alien(["token", "create", "--role", "invoke", "--ttl", "3600", "-n", "edge"])
-    expect(made).toMatchObject({ code: 0, stdout: expect.stringMatching(/^alien_invoke_\S+\n$/), stderr: expect.stringMatching(/^Its id is tok_\S+; it expires at \S+Z\. The token is shown this once only\.\n$/) })
+    const said = /^Its id is tok_\S+; it expires at \S+Z\. The token is shown this once only\.\n$/
+    expect(made).toMatchObject({ code: 0, stdout: expect.stringMatching(/^alien_invoke_\S+\n$/), stderr: expect.stringMatching(said) })
     const env = { ALIEN_COMMANDS_TOKEN: made.stdout.trim() }
     const call = ["commands", "invoke", "d", "echo", "--manager", its.url, "-n", "edge"]
     expect(await alien(call, { env })).toMatchObject({ code: 0 })

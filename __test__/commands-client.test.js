@@ -166,11 +166,15 @@ needs(missing).describe("with a manager and a daemon", () => {
   test("what cannot be sent, and where it cannot go", async () => {
     const wrong = await its.client({ token: "hush-hush" })
     const refused = await failure(wrong.target("d").invoke("echo", 1))
-    expect(refused).toMatchObject({ code: "COMMAND_CREATION_FAILED", retryable: false, httpStatusCode: 401, hint: expect.stringContaining("alien token"), source: { code: "MANAGER_HTTP_ERROR" } })
+    expect(refused).toMatchObject({
+      code: "COMMAND_CREATION_FAILED", retryable: false, httpStatusCode: 401, hint: expect.stringContaining("alien token"), source: { code: "MANAGER_HTTP_ERROR" },
+    })
     expect(JSON.stringify(refused)).not.toContain("hush")
     expect(await failure(client.target("unheard-of").invoke("echo", 1))).toMatchObject({ code: "COMMAND_CREATION_FAILED", message: expect.stringContaining("unheard-of"), context: { status: 400 } })
     const away = await its.client({ managerUrl: "http://127.0.0.1:1" })
-    expect(await failure(away.target("d").invoke("echo", 1, { timeoutMs: 300 }))).toMatchObject({ code: "COMMAND_CREATION_FAILED", retryable: true, source: { code: "MANAGER_UNREACHABLE" }, context: { idempotencyKey: expect.any(String) } })
+    expect(await failure(away.target("d").invoke("echo", 1, { timeoutMs: 300 }))).toMatchObject({
+      code: "COMMAND_CREATION_FAILED", retryable: true, source: { code: "MANAGER_UNREACHABLE" }, context: { idempotencyKey: expect.any(String) },
+    })
     expect(await failure(client.target("d").invoke("echo", "x".repeat(149_999)))).toMatchObject({ code: "PARAMS_TOO_LARGE", context: { bytes: 150_001, maxInlineBytes: 150_000 } })
     expect(await client.target("d").invoke("echo", "x".repeat(149_998))).toHaveLength(149_998)
   })

@@ -13,6 +13,16 @@ jest.setTimeout(30_000)
 
 const LEASE = { leaseSeconds: 1 }
 
+/** Whether a process has been sent a signal that it has not taken yet. */
+function pendingSignals(pid) {
+  try {
+    return /^(SigPnd|ShdPnd):\s*0*[1-9a-f]/m.test(fs.readFileSync(`/proc/${pid}/status`, "utf8"))
+  } catch {
+    // It has ended.
+    return false
+  }
+}
+
 needs(missing).describe("with a manager", () => {
   const its = testManager()
   let client
@@ -214,7 +224,7 @@ needs(missing).describe("with a manager", () => {
       for (let sent = 0; sent < signals; sent++) {
         daemon.signal("SIGTERM")
         // The next may otherwise be one with it.
-        await eventually(() => fs.readFileSync(`/proc/${daemon.pid}/status`, "utf8"), (text) => /^SigPnd:\s*0+$/m.test(text) && /^ShdPnd:\s*0+$/m.test(text))
+        await eventually(() => pendingSignals(daemon.pid), (pending) => !pending)
       }
       expect(await daemon.ended).toBe(0)
       expect(daemon.stdout).toContain(`aborted ${id} RECEIVER_STOPPED CommandError\n`)
@@ -307,7 +317,10 @@ needs(missing).describe("with a manager", () => {
 
   describe("bodies and addresses that other managers give", () => {
     /** The first lease's envelope, as another manager would have written it. */
-    const enveloped = (change) => its.proxy((request) => (request.url === "/v1/commands/leases" ? { rewrite: ({ leases }) => ({ leases: leases.map((lease) => ({ ...lease, envelope: change(lease.envelope) })) }) } : undefined))
+    const enveloped = (change) => {
+      const rewrite = ({ leases }) => ({ leases: leases.map((lease) => ({ ...lease, envelope: change(lease.envelope) })) })
+      return its.proxy((request) => (request.url === "/v1/commands/leases" ? { rewrite } : undefined))
+    }
 
     test("a large result goes to its store, parameters come from theirs, and neither sees the token", async () => {
       const store = await its.store()
@@ -347,7 +360,9 @@ needs(missing).describe("with a manager", () => {
 
   needs(!has("openssl") && "openssl is not installed").test("over TLS, with an authority that Node is told of", async () => {
     const [key, cert] = ["key.pem", "cert.pem"].map((name) => path.join(its.folder, name))
-    execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", "1", "-subj", "/CN=manager", "-addext", "subjectAltName=IP:127.0.0.1"], { stdio: "pipe" })
+    const name = ["-subj", "/CN=manager", "-addext", "subjectAltName=IP:127.0.0.1"]
+    const made = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", "1"]
+    execFileSync("openssl", ["req", "-x509", ...made, ...name], { stdio: "pipe" })
     const proxy = await its.proxy(() => undefined, { key: fs.readFileSync(key), cert: fs.readFileSync(cert) })
     await its.receiver("secure", { options: { url: proxy.url }, env: { NODE_EXTRA_CA_CERTS: cert } })
     expect(await client.target("secure").invoke("echo", 1)).toBe(1)

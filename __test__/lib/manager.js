@@ -26,7 +26,8 @@ function start(program, args, options) {
   /** Until so many lines match; gives all that match. */
   its.until = async (pattern, count = 1) => {
     const matching = () => its.stdout.split("\n").filter((line) => pattern.test(line))
-    await eventually(() => (matching().length >= count ? true : { stdout: its.stdout, stderr: its.stderr, ended: child.exitCode ?? child.signalCode }), (answer) => answer === true)
+    const so = () => ({ enough: matching().length >= count, stdout: its.stdout, stderr: its.stderr, ended: child.exitCode ?? child.signalCode })
+    await eventually(so, ({ enough }) => enough)
     return matching()
   }
   return its
@@ -58,7 +59,8 @@ function testManager() {
     listen = its.url.replace("http://", "")
   }
   its.ask = async (method, where, body, token = ADMIN) => {
-    const response = await fetch(its.url + where, { method, headers: { authorization: `Bearer ${token}`, "content-type": "application/json" }, body: body && JSON.stringify(body) })
+    const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" }
+    const response = await fetch(its.url + where, { method, headers, body: body && JSON.stringify(body) })
     const text = await response.text()
     return { status: response.status, json: text === "" ? undefined : JSON.parse(text) }
   }
@@ -135,7 +137,10 @@ function testManager() {
     closers.push(() => (server.closeAllConnections(), new Promise((resolve) => server.close(resolve))))
     store.url = `http://127.0.0.1:${server.address().port}`
     /** As managers hand it out. */
-    store.presigned = (method, name) => ({ backend: { type: "http", url: `${store.url}/${name}`, method, headers: { "x-signed": "yes" } }, expiration: "2100-01-01T00:00:00Z", operation: method, path: name })
+    store.presigned = (method, name) => {
+      const backend = { type: "http", url: `${store.url}/${name}`, method, headers: { "x-signed": "yes" } }
+      return { backend, expiration: "2100-01-01T00:00:00Z", operation: method, path: name }
+    }
     return store
   }
   /** A manager that knows the plain protocol alone: it holds no answers and renews no leases. */

@@ -95,7 +95,8 @@ async function watch(client, [id], { options, how: { signal, timeoutMs } }) {
     // Watching ends with Ctrl-C; that is no failure.
     if (signal.aborted) return 0
     if (!end.signal.aborted) throw error
-    throw new AlienError({ code: "TIMEOUT", message: `${id} has not ended within ${options.timeout} s; it is ${last?.state ?? "not known"}`, retryable: true, httpStatusCode: 504 })
+    const message = `${id} has not ended within ${options.timeout} s${last === undefined ? "" : `; it is ${last.state}`}`
+    throw new AlienError({ code: "TIMEOUT", message, retryable: true, httpStatusCode: 504 })
   } finally {
     clearTimeout(timer)
   }
@@ -125,12 +126,14 @@ function deadline(text) {
 /** JSON itself, `@FILE`, or `-` for standard input. */
 function parameters(given) {
   if (given === undefined) return undefined
-  const [text, where] = given === "-" ? [input(0, "standard input"), "standard input"] : given.startsWith("@") ? [input(given.slice(1), given.slice(1)), given.slice(1)] : [given, undefined]
+  const file = given === "-" ? 0 : given.startsWith("@") ? given.slice(1) : undefined
+  const name = file === 0 ? "standard input" : (file ?? "that")
+  const text = file === undefined ? given : input(file, name)
   try {
     return JSON.parse(text)
   } catch {
     // Node's words quote the text, which may be secret.
-    throw new UsageError(`--params: ${where ?? "that"} is not JSON, such as '{"since":"2026-05-01"}'`)
+    throw new UsageError(`--params: ${name} is not JSON, such as '{"since":"2026-05-01"}'`)
   }
 }
 

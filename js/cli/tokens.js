@@ -36,7 +36,7 @@ async function asked(options) {
   const { role, resource } = options
   if (!ROLES.includes(role)) throw new UsageError(`token create needs --role ${ROLES.join("|")}`)
   if (role === "receive" && resource === undefined) throw new UsageError("a token to receive is for one daemon: --resource ID")
-  if (role !== "receive" && resource !== undefined) throw new UsageError(`a token to ${role === "admin" ? "administer" : "invoke"} is for every daemon: leave out --resource`)
+  if (role !== "receive" && resource !== undefined) throw new UsageError(`a token with the role ${role} is for every daemon: leave out --resource`)
   const ttl = number(options.ttl, "ttl")
   if (ttl !== undefined && (!Number.isInteger(ttl) || ttl === 0)) throw new UsageError(`--ttl takes whole seconds, not ${JSON.stringify(options.ttl)}`)
   return { role, deploymentId: role === "admin" ? undefined : await deployment(options), resourceId: resource, expiresInSeconds: ttl }

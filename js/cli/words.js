@@ -18,7 +18,9 @@ function choose(command, known, all, words, options) {
   if (name === undefined) throw new UsageError(`${command} needs one of ${names.join(", ")}`)
   if (!names.includes(name)) throw new UsageError(`there is no \`alien ${command} ${name}\`; there is ${names.join(", ")}`)
   const { words: wanted = [], options: taken = [] } = known[name]
-  if (rest.length < wanted.length) throw new UsageError(`${command} ${name} needs ${wanted.slice(rest.length).join(" and ")}: alien ${command} ${[name, ...wanted].join(" ")}`)
+  if (rest.length < wanted.length) {
+    throw new UsageError(`${command} ${name} needs ${wanted.slice(rest.length).join(" and ")}: alien ${command} ${[name, ...wanted].join(" ")}`)
+  }
   if (rest.length > wanted.length) throw new UsageError(`${command} ${name} takes no ${JSON.stringify(rest[wanted.length])}`)
   const foreign = all.find((option) => options[option] !== undefined && !taken.includes(option))
   if (foreign !== undefined) throw new UsageError(`${command} ${name} takes no --${foreign}`)

@@ -280,7 +280,8 @@ function notCreated(name, { idempotencyKey, targetResourceId }, source) {
 function expired(name, { commandId, ...context }) {
   const which = commandId === undefined ? "" : ` (${commandId})`
   const message = `the deadline of "${name}"${which} passed before there was a result`
-  return new CommandError({ code: "COMMAND_EXPIRED", message, context: { ...(commandId === undefined ? {} : { commandId }), command: name, ...context }, httpStatusCode: 410 })
+  const known = { ...(commandId === undefined ? {} : { commandId }), command: name, ...context }
+  return new CommandError({ code: "COMMAND_EXPIRED", message, context: known, httpStatusCode: 410 })
 }
 
 function timedOut({ commandId, state, attempt }, { name, limit }) {

@@ -26,7 +26,11 @@ export type Json<T> = unknown extends T
           : T extends readonly unknown[]
             ? { [K in keyof T]: Json<T[K]> }
             : T extends object
-              ? { [K in keyof T as T[K] extends Function | symbol | undefined ? never : K]: Json<Exclude<T[K], undefined>> | (undefined extends T[K] ? undefined : never) }
+              ? {
+                  [K in keyof T as T[K] extends Function | symbol | undefined ? never : K]:
+                    | Json<Exclude<T[K], undefined>>
+                    | (undefined extends T[K] ? undefined : never)
+                }
               : never
 
 /** What a handler is told besides its parameters. */

@@ -25,6 +25,8 @@ const OVER = "over"
 /** What a manager takes of an error, in bytes. */
 const CODE_MAX = 128
 const MESSAGE_MAX = 16_384
+/** Of these the code alone is logged: what is wrong with parameters may quote them, and goes to the caller alone. */
+const QUIET = ["UNKNOWN_COMMAND", "INVALID_PARAMS"]
 /** For a handler to end that was told that the process does. */
 const LAST_WORDS_MS = 1000
 
@@ -70,8 +72,7 @@ class Lease {
       response = await Promise.race([handling, aborted(this.#controller.signal)])
     } catch (error) {
       response = failure(error)
-      // What is wrong with parameters may quote them, and goes to the caller alone.
-      if (error !== this.#reason) this.#log(`"${envelope.command}" (${commandId}) failed: ${error instanceof CommandError ? error.code : (error?.stack ?? text(error))}`)
+      if (error !== this.#reason) this.#log(`"${envelope.command}" (${commandId}) failed: ${QUIET.includes(response.code) ? response.code : (error?.stack ?? text(error))}`)
     } finally {
       clearTimeout(this.#timer)
       this.#over.abort(OVER)
@@ -79,7 +80,9 @@ class Lease {
     if (this.#reason === undefined || this.#reason.code === "HANDLER_TIMEOUT") return this.#respond(response)
     if (this.#reason.code !== "RECEIVER_STOPPED") return
     // Whoever gets it next should not begin while this one still ends.
-    await Promise.race([handling.catch(() => {}), pause(LAST_WORDS_MS)])
+    const settled = new AbortController()
+    handling.catch(() => {}).finally(() => settled.abort())
+    await pause(LAST_WORDS_MS, settled.signal)
     await this.release()
   }
 
@@ -91,12 +94,15 @@ class Lease {
 
   /** Gives the command back, to be handed out again at once. Never throws. */
   async release() {
+    let why
     try {
       const { status } = await this.#manager.release(this.#lease.leaseId)
-      if (status >= 400 && status !== 404 && status !== 409) this.#log(`${this.#lease.commandId} could not be given back (${status}); it is handed out again when its lease ends`)
+      if (status < 400 || status === 404 || status === 409) return
+      why = status
     } catch (error) {
-      this.#log(`${this.#lease.commandId} could not be given back (${error.message}); it is handed out again when its lease ends`)
+      why = error.message
     }
+    this.#log(`${this.#lease.commandId} could not be given back (${why}); it is handed out again when its lease ends`)
   }
 
   get #reason() {

@@ -24,7 +24,8 @@ class Manager {
   /** Asks for at most so many commands; a manager that can waits for one. */
   acquire(maxLeases, signal) {
     const { deploymentId, target, leaseSeconds, waitSeconds } = this.#its
-    return this.#call("POST", "v1/commands/leases", { json: { deploymentId, target, maxLeases, leaseSeconds, waitSeconds }, signal, timeoutMs: CALL_MS + waitSeconds * 1000 })
+    const json = { deploymentId, target, maxLeases, leaseSeconds, waitSeconds }
+    return this.#call("POST", "v1/commands/leases", { json, signal, timeoutMs: CALL_MS + waitSeconds * 1000 })
   }
 
   renew(leaseId, { waitSeconds = 0, progress, signal }) {
