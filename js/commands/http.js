@@ -1,39 +1,26 @@
 "use strict"
 
-// JSON over HTTP/1.1 with connections that are kept. Not fetch(), which takes twice the processor's time for each of these
-// short exchanges.
+// Calls of a manager: JSON over HTTP.
 
-const http = require("node:http")
-const { CommandError } = require("./errors.js")
-
-/** The largest answer that is read, in bytes. */
-const ANSWER_MAX = 64 * 1024 * 1024
-/** For the rest of an answer that has begun. */
-const REST_MS = 5000
+const { CommandError, misuse } = require("./errors.js")
+const { Server } = require("./wire.js")
 
 /** No answer came: the manager is away, or the way to it is. */
 class Unreachable extends CommandError {
-  constructor(url, why, stale) {
+  constructor(url, why) {
     super({ code: "MANAGER_UNREACHABLE", message: `the manager at ${url.origin} does not answer: ${why}`, retryable: true, httpStatusCode: 503 })
-    // For us alone, and not to be shown.
-    Object.defineProperty(this, "stale", { value: stale })
   }
 }
 
 /** A manager, and the connections to it. */
 class Connection {
   #base
-  #agent
-  #request
+  #server
 
   /** @param {string} address with or without the `/v1` that all calls begin with */
   constructor(address) {
     this.#base = parse(address)
-    const secure = this.#base.protocol === "https:"
-    // TLS takes longer to load than all of the rest, and plain HTTP needs none of it.
-    const { Agent, request } = secure ? require("node:https") : http
-    this.#agent = new Agent({ keepAlive: true, noDelay: true, scheduling: "lifo" })
-    this.#request = request
+    this.#server = new Server(this.#base)
   }
 
   /** Where a call goes: `path` is absolute below the manager's address, or a whole URL. */
@@ -50,72 +37,55 @@ class Connection {
    * @param {{token?: string, json?: unknown, body?: Buffer, headers?: object, signal?: AbortSignal, timeoutMs: number}} how
    * @returns {Promise<{status: number, headers: object, bytes: Buffer, json: any}>}
    */
-  async call(method, path, how) {
+  async call(method, path, { token, json, body, headers, ...how }) {
     how.signal?.throwIfAborted()
     const url = this.url(path)
-    try {
-      return await this.#exchange(method, url, how)
-    } catch (error) {
-      // The server closed a connection just as we took it from those that were kept. Whatever is sent here may be sent twice.
-      if (error.stale) return this.#exchange(method, url, how)
-      throw error
-    }
-  }
-
-  #exchange(method, url, { token, json, body = json === undefined ? undefined : Buffer.from(JSON.stringify(json)), headers, signal, timeoutMs }) {
     // What is not the manager's, such as a store with presigned URLs, gets neither its connections nor our token.
     const own = url.origin === this.#base.origin
-    const send = own ? this.#request : (url.protocol === "https:" ? require("node:https") : http).request
-    return new Promise((resolve, reject) => {
-      const all = { accept: "application/json", ...headers }
-      if (own && token !== undefined) all.authorization = `Bearer ${token}`
-      if (json !== undefined) all["content-type"] = "application/json"
-      if (body !== undefined) all["content-length"] = body.length
-      const request = send(url, { method, headers: all, agent: own ? this.#agent : undefined })
-      let answering = false
-      let timer = setTimeout(() => request.destroy(new Error(`nothing came within ${timeoutMs / 1000} s`)), timeoutMs)
-      // An answer that has begun is read: it may hold a command that is ours by now.
-      const abort = () => {
-        if (!answering) request.destroy(new Error("aborted"))
-      }
-      const end = (settle, value) => {
-        clearTimeout(timer)
-        signal?.removeEventListener("abort", abort)
-        settle(value)
-      }
-      const fail = (error) => {
-        if (signal?.aborted) return end(reject, signal.reason)
-        const stale = request.reusedSocket && !answering && ["ECONNRESET", "EPIPE"].includes(error.code)
-        end(reject, new Unreachable(url, reason(error), stale))
-      }
-      signal?.addEventListener("abort", abort, { once: true })
-      request.on("error", fail)
-      request.on("response", (response) => {
-        answering = true
-        clearTimeout(timer)
-        timer = setTimeout(() => request.destroy(new Error(`an answer stopped for ${REST_MS / 1000} s`)), REST_MS)
-        const chunks = []
-        let size = 0
-        response.on("data", (chunk) => {
-          timer.refresh()
-          size += chunk.length
-          if (size > ANSWER_MAX) request.destroy(new Error(`an answer has more than ${ANSWER_MAX} bytes`))
-          else chunks.push(chunk)
-        })
-        response.on("error", fail)
-        response.on("end", () => {
-          const bytes = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks)
-          end(resolve, { status: response.statusCode, headers: response.headers, bytes, json: parseJson(bytes) })
-        })
-      })
-      request.end(body)
-    })
+    const sent = json === undefined ? body : JSON.stringify(json)
+    const all = { host: url.host, accept: "application/json", ...headers }
+    if (own && token !== undefined) all.authorization = `Bearer ${token}`
+    if (json !== undefined) all["content-type"] = "application/json"
+    if (sent !== undefined || method !== "GET") all["content-length"] = sent === undefined ? 0 : Buffer.byteLength(sent)
+    if (!/^[A-Z]+$/.test(method)) throw misuse(`there is no method ${JSON.stringify(method)}`)
+    const head = `${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines(all)}\r\n`
+    const server = own ? this.#server : new Server(url)
+    try {
+      const { status, headers, bytes } = await exchange(server, head, sent, how)
+      return { status, headers, bytes, json: parseJson(bytes) }
+    } catch (error) {
+      throw how.signal?.aborted ? how.signal.reason : new Unreachable(url, reason(error))
+    } finally {
+      if (!own) server.close()
+    }
   }
 
   /** Closes what is kept open. */
   close() {
-    this.#agent.destroy()
+    this.#server.close()
   }
+}
+
+/** One exchange; again where a server closed a connection just as we took it. Whatever is sent here may be sent twice. */
+async function exchange(server, head, body, how) {
+  for (;;) {
+    try {
+      return await server.exchange(head, body, how)
+    } catch (error) {
+      if (!error.stale || how.signal?.aborted) throw error
+    }
+  }
+}
+
+/** Headers as they are sent. */
+function lines(headers) {
+  let text = ""
+  for (const [name, value] of Object.entries(headers)) {
+    // Whoever could end a line could send what they like with our token.
+    if (!/^[\w-]+$/.test(name) || !/^[\t\x20-\x7e]*$/.test(value)) throw misuse(`the header ${JSON.stringify(name)} has characters that none may have`)
+    text += `${name}: ${value}\r\n`
+  }
+  return text
 }
 
 function parse(address) {
@@ -126,6 +96,10 @@ function parse(address) {
       message: `the manager's address is no http:// or https:// URL: ${JSON.stringify(address)}`,
       httpStatusCode: 400,
     })
+  }
+  if (url.username !== "" || url.password !== "") {
+    const message = `the manager's address has a user in it, whom no manager knows: ${url.origin}`
+    throw new CommandError({ code: "INVALID_MANAGER_URL", message, hint: "a token is what lets one in", httpStatusCode: 400 })
   }
   url.search = ""
   url.hash = ""
