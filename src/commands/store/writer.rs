@@ -46,9 +46,9 @@ pub fn run(mut connection: Connection, writes: &Receiver<Write>) {
     while let Ok(first) = writes.recv() {
         let mut batch = vec![first];
         batch.extend(writes.try_iter().take(MOST - 1));
-        // Notes wait a little for company. What comes after them stays after them.
+        // Notes wait a little for company, though not without end: each takes memory. What comes after them stays after them.
         let begun = Instant::now();
-        while is_notes(&batch) {
+        while batch.len() < MOST && is_notes(&batch) {
             match writes.recv_timeout(COMPANY.saturating_sub(begun.elapsed())) {
                 Ok(next) => batch.push(next),
                 Err(_) => break,
@@ -141,6 +141,7 @@ fn same(connection: &Connection, command: &Command) -> Result<Option<Command>> {
     connection.prepare_cached(&sql)?.query_row(params![command.deployment, key, since], read).optional()
 }
 
+/// Whatever was first to end a command stays, also where somebody is wrong about what comes after what.
 fn update(connection: &Connection, command: &Command) -> Result<()> {
     let (response, error) = match &command.outcome {
         None => (None, None),
@@ -150,7 +151,7 @@ fn update(connection: &Connection, command: &Command) -> Result<()> {
         }
     };
     let sql = "UPDATE commands SET state = ?2, attempt = ?3, lease_id = ?4, lease_expires_at = ?5, finished_at = ?6,
-        response = ?7, error = ?8 WHERE number = ?1";
+        response = ?7, error = ?8 WHERE number = ?1 AND finished_at IS NULL";
     connection.prepare_cached(sql)?.execute(params![
         command.number,
         command.state.as_str(),
