@@ -9,14 +9,17 @@ use super::metrics::Metrics;
 use super::protocol::{State, Target};
 use super::store::{Broken, Made, Store};
 use serde_json::Value;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
 /// How late the clock may notice that something ran out, and how often it looks for what to forget.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// After how many milliseconds it tries again to end what could not be ended.
+const AGAIN: Millis = 1000;
 /// Commands forgotten in one commit, so that no caller waits long behind it.
 const FORGET_AT_ONCE: usize = 500;
 
@@ -58,9 +61,15 @@ struct Open {
     progress: Option<Value>,
     /// Told of every change; the last one before it is dropped is the end.
     tell: watch::Sender<Seen>,
-    /// Its end is on its way to the disk: nobody else may end it or hand it out meanwhile.
+    /// Its end is on its way to the disk: nobody else may end it, hand it out or renew its lease meanwhile.
     ending: bool,
+    /// Its moment in [`Inner::due`].
+    due: Option<Millis>,
 }
+
+/// When something happens to commands by itself. One moment for each that has not ended, so that neither renewals nor
+/// far deadlines make it grow.
+type Due = BTreeSet<(Millis, String)>;
 
 /// What waits for one daemon.
 #[derive(Default)]
@@ -78,8 +87,7 @@ struct Inner {
     queues: HashMap<Key, Queue>,
     /// Command by lease.
     leases: HashMap<String, String>,
-    /// When something runs out; entries may be out of date.
-    due: BinaryHeap<Reverse<(Millis, String)>>,
+    due: Due,
 }
 
 /// See the module.
@@ -116,7 +124,12 @@ impl Broker {
     }
 
     /// Makes a command; gives it once it is on disk, or the one that its idempotency key belongs to.
-    pub async fn create(&self, command: Command) -> Result<Seen, Failure> {
+    pub async fn create(self: &Arc<Self>, command: Command) -> Result<Seen, Failure> {
+        let broker = Arc::clone(self);
+        to_its_end(async move { broker.make(command).await }).await
+    }
+
+    async fn make(&self, command: Command) -> Result<Seen, Failure> {
         let key = (command.deployment.clone(), command.target.resource_id.clone());
         let place = self.reserve(&key)?;
         let made = self.store.create(command.clone()).await?;
@@ -194,6 +207,7 @@ impl Broker {
                 let handed = self.hand_out(&mut inner, key, most, lease);
                 let wake = Arc::clone(&inner.queues.entry(key.clone()).or_default().wake);
                 if !handed.is_empty() || time.is_zero() || *closing.borrow() {
+                    drop(wake);
                     inner.tidy(key);
                     return handed;
                 }
@@ -203,6 +217,7 @@ impl Broker {
                 // A permit is kept where nobody waited, so nothing that comes now is missed.
                 () = wake.notified() => {}
                 () = tokio::time::sleep_until(deadline) => {
+                    drop(wake);
                     self.inner().tidy(key);
                     return Vec::new();
                 }
@@ -223,7 +238,7 @@ impl Broker {
                 continue;
             }
             inner.leases.insert(lease.id, id.clone());
-            inner.due.extend(open.command.due().map(|at| Reverse((at, id))));
+            open.schedule(&mut inner.due);
             self.store.note(&open.command);
             handed.push(Arc::clone(&open.command));
         }
@@ -259,13 +274,15 @@ impl Broker {
             let mut inner = self.inner();
             let inner = &mut *inner;
             let id = inner.leases.get(lease).ok_or(Failure::Refused(Refused::StaleLease))?;
-            let open = inner.open.get_mut(id).ok_or(Failure::Refused(Refused::StaleLease))?;
+            let open = inner.open.get_mut(id).filter(|open| !open.ending);
+            let open = open.ok_or(Failure::Refused(Refused::StaleLease))?;
             if let Some(progress) = progress {
                 open.progress = Some(progress);
             }
             open.change(|command| command.renew(lease, expires_at)).map_err(Failure::Refused)?;
-            inner.due.extend(open.command.due().map(|at| Reverse((at, id.clone()))));
+            open.schedule(&mut inner.due);
             self.store.note(&open.command);
+            self.sooner.notify_one();
             open.tell.subscribe()
         };
         let mut closing = self.closing.subscribe();
@@ -282,13 +299,13 @@ impl Broker {
     }
 
     /// Takes a command back from a receiver that cannot handle it now.
-    pub async fn release(&self, lease: &str) -> Result<(), Failure> {
+    pub async fn release(self: &Arc<Self>, lease: &str) -> Result<(), Failure> {
         let id = self.leased(lease).ok_or(Failure::Refused(Refused::StaleLease))?.id.clone();
         self.take_back(&id, lease, "its receiver gave it back").await
     }
 
     /// Takes back all that a daemon has: its program has ended.
-    pub async fn receiver_ended(&self, key: &Key) -> Result<usize, Failure> {
+    pub async fn receiver_ended(self: &Arc<Self>, key: &Key) -> Result<usize, Failure> {
         let held: Vec<(String, String)> = {
             let inner = self.inner();
             let of_key = inner.open.values().filter(|open| open.key() == *key);
@@ -303,7 +320,7 @@ impl Broker {
         Ok(held.len())
     }
 
-    async fn take_back(&self, id: &str, lease: &str, why: &str) -> Result<(), Failure> {
+    async fn take_back(self: &Arc<Self>, id: &str, lease: &str, why: &str) -> Result<(), Failure> {
         let ended = {
             let mut inner = self.inner();
             let inner = &mut *inner;
@@ -316,6 +333,7 @@ impl Broker {
             self.metrics.taken_back();
             if !next.state.is_terminal() {
                 open.put(next);
+                open.schedule(&mut inner.due);
                 self.store.note(&open.command);
                 let (key, number) = (open.key(), open.command.number);
                 let queue = inner.queues.entry(key).or_default();
@@ -330,16 +348,20 @@ impl Broker {
     }
 
     /// Ends a command with a result. `lease` is the one that the receiver says it has.
-    pub async fn respond(&self, id: &str, lease: Option<&str>, outcome: Outcome) -> Result<Seen, Failure> {
+    pub async fn respond(self: &Arc<Self>, id: &str, lease: Option<&str>, outcome: Outcome) -> Result<Seen, Failure> {
         self.end(id, |command| command.respond(lease, outcome, now())).await
     }
 
     /// Ends a command because its caller wants no result any more.
-    pub async fn cancel(&self, id: &str) -> Result<Seen, Failure> {
+    pub async fn cancel(self: &Arc<Self>, id: &str) -> Result<Seen, Failure> {
         self.end(id, |command| command.cancel(now())).await
     }
 
-    async fn end(&self, id: &str, change: impl FnOnce(&mut Command) -> Result<(), Refused>) -> Result<Seen, Failure> {
+    async fn end(
+        self: &Arc<Self>,
+        id: &str,
+        change: impl FnOnce(&mut Command) -> Result<(), Refused>,
+    ) -> Result<Seen, Failure> {
         let ended = {
             let mut inner = self.inner();
             match inner.open.get_mut(id) {
@@ -366,7 +388,12 @@ impl Broker {
     }
 
     /// Keeps the end of a command that is marked as ending, and tells it.
-    async fn finish(&self, ended: Command) -> Result<Seen, Failure> {
+    async fn finish(self: &Arc<Self>, ended: Command) -> Result<Seen, Failure> {
+        let broker = Arc::clone(self);
+        to_its_end(async move { broker.keep_end(ended).await }).await
+    }
+
+    async fn keep_end(&self, ended: Command) -> Result<Seen, Failure> {
         let kept = self.store.finish(&ended).await;
         let mut inner = self.inner();
         if let Err(broken) = kept {
@@ -392,6 +419,7 @@ impl Broker {
         }
         inner.tidy(&open.key());
         open.put(ended);
+        open.schedule(&mut inner.due);
         Ok(open.seen())
     }
 
@@ -401,7 +429,7 @@ impl Broker {
         let mut forget = tokio::time::interval(FORGET_EVERY);
         forget.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let next = self.inner().due.peek().map(|Reverse((at, _))| *at);
+            let next = self.inner().due.first().map(|(at, _)| *at);
             let pause = next.map_or(FORGET_EVERY, |at| Duration::from_millis(at.saturating_sub(now())));
             tokio::select! {
                 () = tokio::time::sleep(pause) => self.run_out().await,
@@ -412,31 +440,47 @@ impl Broker {
         }
     }
 
-    async fn run_out(&self) {
+    async fn run_out(self: &Arc<Self>) {
         let now = now();
-        let mut due = Vec::new();
+        let mut ends = JoinSet::new();
         {
             let mut inner = self.inner();
-            while inner.due.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-                due.extend(inner.due.pop().map(|Reverse((_, id))| id));
+            let inner = &mut *inner;
+            while inner.due.first().is_some_and(|(at, _)| *at <= now) {
+                let Some((_, id)) = inner.due.pop_first() else { break };
+                if let Some(open) = inner.open.get_mut(&id) {
+                    open.due = None;
+                    // Side by side: a thousand that run out at one moment share a commit.
+                    ends.spawn(Arc::clone(self).run_out_one(Arc::clone(&open.command), now));
+                }
             }
         }
-        for id in due {
-            let found = self.inner().open.get(&id).map(|open| Arc::clone(&open.command));
-            let Some(command) = found else { continue };
-            let outcome = match &command.lease {
-                _ if command.deadline.is_some_and(|deadline| deadline <= now) => {
-                    self.end(&id, |command| command.expire(now)).await.map(drop)
-                }
-                Some(lease) if lease.expires_at <= now => {
-                    self.take_back(&id, &lease.id, "its receiver has not renewed its lease").await
-                }
-                _ => continue,
-            };
-            if let Err(Failure::Broken(broken)) = outcome {
-                tracing::error!(%broken, command = id, "what ran out could not be ended; it is tried again");
-                self.inner().due.push(Reverse((now + 1000, id)));
+        while ends.join_next().await.is_some() {}
+    }
+
+    async fn run_out_one(self: Arc<Self>, command: Arc<Command>, now: Millis) {
+        let outcome = match &command.lease {
+            _ if command.deadline.is_some_and(|deadline| deadline <= now) => {
+                self.end(&command.id, |command| command.expire(now)).await.map(drop)
             }
+            Some(lease) if lease.expires_at <= now => {
+                self.take_back(&command.id, &lease.id, "its receiver has not renewed its lease").await
+            }
+            _ => Ok(()),
+        };
+        // It may have been renewed or answered meanwhile, or the disk has failed: then it is looked at again.
+        let again = match outcome {
+            Err(Failure::Broken(broken)) => {
+                tracing::error!(%broken, command = command.id, "what ran out could not be ended; it is tried again");
+                Some(now + AGAIN)
+            }
+            _ => None,
+        };
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        if let Some(open) = inner.open.get_mut(&command.id) {
+            let ending = open.ending.then_some(now + AGAIN);
+            open.schedule_at(again.or(ending).or(open.command.due()), &mut inner.due);
         }
     }
 
@@ -501,6 +545,22 @@ impl Open {
         self.tell.send_replace(self.seen());
     }
 
+    /// Puts down when something happens to it by itself next.
+    fn schedule(&mut self, due: &mut Due) {
+        self.schedule_at(self.command.due(), due);
+    }
+
+    fn schedule_at(&mut self, at: Option<Millis>, due: &mut Due) {
+        if at == self.due {
+            return;
+        }
+        if let Some(old) = self.due.take() {
+            due.remove(&(old, self.command.id.clone()));
+        }
+        due.extend(at.map(|at| (at, self.command.id.clone())));
+        self.due = at;
+    }
+
     fn change(&mut self, change: impl FnOnce(&mut Command) -> Result<(), Refused>) -> Result<(), Refused> {
         let mut next = self.command.as_ref().clone();
         change(&mut next)?;
@@ -514,11 +574,12 @@ impl Inner {
     fn take_in(&mut self, command: Command) -> Seen {
         let command = Arc::new(command);
         let seen = Seen { command: Arc::clone(&command), progress: None };
-        let open = Open {
+        let mut open = Open {
             command: Arc::clone(&command),
             progress: None,
             tell: watch::Sender::new(seen.clone()),
             ending: false,
+            due: None,
         };
         if let Some(lease) = &command.lease {
             self.leases.insert(lease.id.clone(), command.id.clone());
@@ -527,7 +588,7 @@ impl Inner {
             queue.pending.insert(command.number, command.id.clone());
             queue.wake.notify_one();
         }
-        self.due.extend(command.due().map(|at| Reverse((at, command.id.clone()))));
+        open.schedule(&mut self.due);
         self.open.insert(command.id.clone(), open);
         seen
     }
@@ -538,6 +599,19 @@ impl Inner {
         if self.queues.get(key).is_some_and(idle) {
             self.queues.remove(key);
         }
+    }
+}
+
+/// Does something in a task of its own. A request is dropped where its client goes away, and what is on the disk but not
+/// in memory, or the other way round, would stay so.
+pub async fn to_its_end<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Broken> + Send + 'static,
+{
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) => Err(Broken(format!("it was not done: {error}")).into()),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::access::Caller;
 use super::commands::moment;
 use super::{Answer, Manager};
-use crate::commands::broker::{Failure, now};
+use crate::commands::broker::{Failure, now, to_its_end};
 use crate::commands::tokens::{Record, Role, Scope};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -64,7 +64,8 @@ pub async fn create(
     let scope = Scope::new(role, wanted.deployment_id, wanted.resource_id).map_err(Answer::invalid)?;
     let now = now();
     let expires_at = wanted.expires_in_seconds.map(|seconds| now.saturating_add(seconds.saturating_mul(1000)));
-    let made = manager.tokens.create(manager.store.as_ref(), scope, now, expires_at).await;
+    let made =
+        to_its_end(async move { manager.tokens.create(manager.store.as_ref(), scope, now, expires_at).await }).await;
     let (token, record) = made.map_err(Failure::Broken)?;
     Ok((StatusCode::CREATED, Json(told(&record, Some(token)))))
 }
@@ -81,7 +82,8 @@ pub async fn revoke(
     caller: Caller,
 ) -> Result<StatusCode, Answer> {
     caller.must_administer()?;
-    match manager.tokens.revoke(manager.store.as_ref(), &id).await.map_err(Failure::Broken)? {
+    let revoked = to_its_end(async move { manager.tokens.revoke(manager.store.as_ref(), &id).await }).await;
+    match revoked.map_err(Failure::Broken)? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(Answer::new(StatusCode::NOT_FOUND, "TOKEN_NOT_FOUND", "there is no such token")),
     }
@@ -103,7 +105,10 @@ pub async fn revoke_all(
 ) -> Result<Json<Value>, Answer> {
     caller.must_administer()?;
     let role = Role::parse(&which.role).ok_or_else(|| Answer::invalid("role is receive, invoke or admin"))?;
-    let (deployment, resource) = (which.deployment_id.as_str(), which.resource_id.as_deref());
-    let revoked = manager.tokens.revoke_all(manager.store.as_ref(), role, deployment, resource).await;
+    let revoked = to_its_end(async move {
+        let (deployment, resource) = (which.deployment_id.as_str(), which.resource_id.as_deref());
+        manager.tokens.revoke_all(manager.store.as_ref(), role, deployment, resource).await
+    });
+    let revoked = revoked.await;
     Ok(Json(json!({ "revoked": revoked.map_err(Failure::Broken)? })))
 }
