@@ -66,7 +66,7 @@ pub async fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(),
         .await
         .map_err(|broken| broken.0)?;
     let tokens = Tokens::load(store.as_ref(), admin.as_deref()).await.map_err(|broken| broken.0)?;
-    let manager = Arc::new(Manager { broker: Arc::clone(&broker), store, tokens, signer, metrics });
+    let manager = Arc::new(Manager { broker: Arc::clone(&broker), store: Arc::clone(&store), tokens, signer, metrics });
     let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("{}: {error}", config.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let clock = tokio::spawn(Arc::clone(&broker).keep_time());
@@ -74,7 +74,8 @@ pub async fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(),
     let service = router(manager).layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT));
     accept(listener, service, config.limits.connections, &broker).await?;
     let _ = clock.await;
-    Ok(())
+    // Who has which command: receivers go on with their leases before the manager that comes next.
+    store.check().await.map_err(|broken| broken.0)
 }
 
 /// Answers until the process is asked to end; then lets what is under way come to its end.

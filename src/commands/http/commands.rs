@@ -194,6 +194,8 @@ pub async fn list(
     };
     let limit = wanted.limit.unwrap_or(PAGE).clamp(1, PAGE);
     let filter = Filter { deployment, target: wanted.target, state: wanted.state, before: wanted.cursor, limit };
+    // Who has a command may not have been written yet.
+    manager.store.check().await.map_err(Failure::Broken)?;
     let commands = manager.store.list(filter).await.map_err(Failure::Broken)?;
     let cursor = commands.last().filter(|_| commands.len() == limit).map(|last| last.number.to_string());
     let seen = |command: Command| view(&Seen { command: Arc::new(command), progress: None });
