@@ -8,10 +8,14 @@ use super::signing::Signer;
 use super::store::{Sqlite, Store};
 use super::tokens::Tokens;
 use axum::Router;
+use axum::http::HeaderValue;
+use axum::middleware::map_response;
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::fs::{self, DirBuilder, File};
+use std::future::ready as ready_future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -23,7 +27,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
-/// A client that takes longer over a request's head has gone, or means ill.
+/// A client that takes longer over a request's head has gone, or means ill. An idle connection ends after it as well, and
+/// clients are told: one that sends at that very moment would not know whether it was heard.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// The same between two pieces of a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -71,7 +76,13 @@ pub async fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(),
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let clock = tokio::spawn(Arc::clone(&broker).keep_time());
     ready(address);
-    let service = router(manager).layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT));
+    let idle =
+        HeaderValue::try_from(format!("timeout={}", HEAD_TIMEOUT.as_secs())).map_err(|error| error.to_string())?;
+    let tell_idle = map_response(move |mut response: Response| {
+        response.headers_mut().insert("keep-alive", idle.clone());
+        ready_future(response)
+    });
+    let service = router(manager).layer(tell_idle).layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT));
     accept(listener, service, config.limits.connections, &broker).await?;
     let _ = clock.await;
     // Who has which command: receivers go on with their leases before the manager that comes next.

@@ -1,6 +1,7 @@
 //! The caller's side: making commands, and seeing what becomes of them.
 
 use super::access::Caller;
+use super::extract::{Asked, Named};
 use super::{Answer, Manager};
 use crate::commands::broker::{Failure, Seen, now};
 use crate::commands::command::{Command, Millis, Outcome};
@@ -10,8 +11,8 @@ use crate::commands::store::Filter;
 use crate::commands::tokens::Scope;
 use crate::sys::time::rfc3339;
 use axum::Json;
+use axum::extract::State as Shared;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State as Shared};
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -44,9 +45,9 @@ pub fn wait(seconds: f64) -> Duration {
 /// once it has ended, or the time is over.
 pub async fn create(
     Shared(manager): Shared<Arc<Manager>>,
-    Query(wait): Query<Wait>,
-    headers: HeaderMap,
     caller: Caller,
+    Asked(wait): Asked<Wait>,
+    headers: HeaderMap,
     body: Result<Json<Create>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Created>), Answer> {
     let Json(create) = body?;
@@ -133,9 +134,9 @@ pub fn bytes(what: &str, body: Body) -> Result<Vec<u8>, Answer> {
 /// `GET /v1/commands/{id}`: with `wait`, answered once it has ended, or the time is over.
 pub async fn read(
     Shared(manager): Shared<Arc<Manager>>,
-    Path(id): Path<String>,
-    Query(wait): Query<Wait>,
     caller: Caller,
+    Named(id): Named<String>,
+    Asked(wait): Asked<Wait>,
 ) -> Result<Json<View>, Answer> {
     let mut seen = visible(&manager, &caller, &id).await?;
     if !seen.command.state.is_terminal() && !wait.time().is_zero() {
@@ -147,8 +148,8 @@ pub async fn read(
 /// `POST /v1/commands/{id}/cancel`: one that has ended stays as it is, and is no error where it was cancelled.
 pub async fn cancel(
     Shared(manager): Shared<Arc<Manager>>,
-    Path(id): Path<String>,
     caller: Caller,
+    Named(id): Named<String>,
 ) -> Result<Json<View>, Answer> {
     let seen = visible(&manager, &caller, &id).await?;
     if seen.command.state == State::Cancelled {
@@ -180,8 +181,8 @@ pub struct Wanted {
 /// `GET /v1/commands`: the newest first, without results.
 pub async fn list(
     Shared(manager): Shared<Arc<Manager>>,
-    Query(wanted): Query<Wanted>,
     caller: Caller,
+    Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<Page>, Answer> {
     let deployment = match (&caller.0, wanted.deployment_id) {
         (_, Some(deployment)) => {

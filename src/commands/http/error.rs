@@ -50,6 +50,10 @@ impl Answer {
         Answer::new(StatusCode::FORBIDDEN, "FORBIDDEN", "the token is not for this")
     }
 
+    pub fn too_large() -> Self {
+        Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "the request's body is too large")
+    }
+
     pub fn command_not_found() -> Self {
         Answer::new(StatusCode::NOT_FOUND, "COMMAND_NOT_FOUND", "there is no such command, or it has been forgotten")
     }
@@ -99,7 +103,7 @@ impl From<Failure> for Answer {
 impl From<JsonRejection> for Answer {
     fn from(rejection: JsonRejection) -> Self {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "the request's body is too large");
+            return Answer::too_large();
         }
         // What a parser says quotes what was sent, which may be secret: only where it was is told.
         let said = rejection.body_text();

@@ -2,6 +2,7 @@
 
 use super::access::Caller;
 use super::commands::{bytes, inline, moment, wait};
+use super::extract::{Asked, Named};
 use super::{Answer, Manager};
 use crate::commands::broker::now;
 use crate::commands::command::{Command, Outcome};
@@ -10,8 +11,8 @@ use crate::commands::protocol::{
     Acquire, Envelope, INLINE_LIMIT, Lease, Leases, PROTOCOL, Renew, Renewed, Response, ResponseHandling,
 };
 use axum::Json;
+use axum::extract::State as Shared;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State as Shared};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -73,8 +74,8 @@ fn lease(manager: &Manager, command: &Command) -> Option<Lease> {
 /// `POST /v1/commands/leases/{id}/renew`: more time, and whether the result is still wanted.
 pub async fn renew(
     Shared(manager): Shared<Arc<Manager>>,
-    Path(id): Path<String>,
     caller: Caller,
+    Named(id): Named<String>,
     body: Result<Option<Json<Renew>>, JsonRejection>,
 ) -> Result<Json<Renewed>, Answer> {
     let renew = body?.map_or_else(Renew::default, |Json(renew)| renew);
@@ -95,8 +96,8 @@ pub async fn renew(
 /// `POST /v1/commands/leases/{id}/release`: the command waits again.
 pub async fn release(
     Shared(manager): Shared<Arc<Manager>>,
-    Path(id): Path<String>,
     caller: Caller,
+    Named(id): Named<String>,
 ) -> Result<Json<Value>, Answer> {
     must_hold(&manager, &caller, &id)?;
     manager.broker.release(&id).await?;
@@ -125,8 +126,8 @@ pub struct Signed {
 /// `PUT /v1/commands/{id}/response`: the result, from whoever has the signed address or the daemon's token.
 pub async fn respond(
     Shared(manager): Shared<Arc<Manager>>,
-    Path(id): Path<String>,
-    Query(signed): Query<Signed>,
+    Named(id): Named<String>,
+    Asked(signed): Asked<Signed>,
     caller: Result<Caller, Answer>,
     body: Result<Json<Response>, JsonRejection>,
 ) -> Result<Json<Value>, Answer> {

@@ -11,6 +11,7 @@
 mod access;
 mod commands;
 mod error;
+mod extract;
 mod leases;
 mod operate;
 mod tokens;
@@ -25,6 +26,7 @@ use super::store::Store;
 use super::tokens::Tokens;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn;
 use axum::routing::{delete, get, post, put};
 use std::sync::Arc;
 
@@ -56,5 +58,6 @@ pub fn router(manager: Arc<Manager>) -> Router {
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(REQUEST_BODY))
+        .layer(from_fn(extract::not_too_large))
         .with_state(manager)
 }

@@ -1,10 +1,11 @@
 //! For who operates the manager.
 
 use super::access::Caller;
+use super::extract::Named;
 use super::{Answer, Manager};
 use crate::commands::broker::Failure;
 use axum::Json;
-use axum::extract::{Path, State as Shared};
+use axum::extract::State as Shared;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
@@ -30,8 +31,8 @@ pub async fn metrics(Shared(manager): Shared<Arc<Manager>>, caller: Caller) -> R
 /// A daemon's program has ended: what it had is delivered again at once, without waiting for its leases to run out.
 pub async fn ended(
     Shared(manager): Shared<Arc<Manager>>,
-    Path((deployment, resource)): Path<(String, String)>,
     caller: Caller,
+    Named((deployment, resource)): Named<(String, String)>,
 ) -> Result<Json<Value>, Answer> {
     caller.must_administer()?;
     let taken_back = manager.broker.receiver_ended(&(deployment, resource)).await?;

@@ -2,16 +2,20 @@
 
 use super::access::Caller;
 use super::commands::moment;
+use super::extract::{Asked, Named};
 use super::{Answer, Manager};
 use crate::commands::broker::{Failure, now, to_its_end};
 use crate::commands::tokens::{Record, Role, Scope};
 use axum::Json;
+use axum::extract::State as Shared;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State as Shared};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// A hundred years.
+const LONGEST: u64 = 100 * 365 * 24 * 3600;
 
 /// `POST /v1/tokens`.
 #[derive(Debug, Deserialize)]
@@ -62,8 +66,13 @@ pub async fn create(
     let Json(wanted) = body?;
     let role = Role::parse(&wanted.role).ok_or_else(|| Answer::invalid("role is receive, invoke or admin"))?;
     let scope = Scope::new(role, wanted.deployment_id, wanted.resource_id).map_err(Answer::invalid)?;
+    if wanted.expires_in_seconds.is_some_and(|seconds| seconds > LONGEST) {
+        return Err(Answer::invalid(format!(
+            "expiresInSeconds is at most {LONGEST}; one that it is left out of is for ever"
+        )));
+    }
     let now = now();
-    let expires_at = wanted.expires_in_seconds.map(|seconds| now.saturating_add(seconds.saturating_mul(1000)));
+    let expires_at = wanted.expires_in_seconds.map(|seconds| now + seconds * 1000);
     let made =
         to_its_end(async move { manager.tokens.create(manager.store.as_ref(), scope, now, expires_at).await }).await;
     let (token, record) = made.map_err(Failure::Broken)?;
@@ -78,8 +87,8 @@ pub async fn list(Shared(manager): Shared<Arc<Manager>>, caller: Caller) -> Resu
 
 pub async fn revoke(
     Shared(manager): Shared<Arc<Manager>>,
-    Path(id): Path<String>,
     caller: Caller,
+    Named(id): Named<String>,
 ) -> Result<StatusCode, Answer> {
     caller.must_administer()?;
     let revoked = to_its_end(async move { manager.tokens.revoke(manager.store.as_ref(), &id).await }).await;
@@ -100,8 +109,8 @@ pub struct Which {
 
 pub async fn revoke_all(
     Shared(manager): Shared<Arc<Manager>>,
-    Query(which): Query<Which>,
     caller: Caller,
+    Asked(which): Asked<Which>,
 ) -> Result<Json<Value>, Answer> {
     caller.must_administer()?;
     let role = Role::parse(&which.role).ok_or_else(|| Answer::invalid("role is receive, invoke or admin"))?;
