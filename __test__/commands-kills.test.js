@@ -5,7 +5,7 @@
 //
 // A sample of the moments, chosen by a seed that stands in the test's name; all of them with ALIEN_TEST_FAULTS=all.
 
-const { managerBed, inline, outline, success } = require("./lib/manager.js")
+const { managerBed, inline, outline, success } = require("./lib/wire.js")
 
 const MOMENTS = process.env.ALIEN_TEST_FAULTS === "all" ? 200 : 20
 const seed = Number(process.env.ALIEN_TEST_SEED ?? Date.now() % 1_000_000)

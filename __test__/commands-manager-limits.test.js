@@ -6,7 +6,7 @@ const fs = require("node:fs")
 const net = require("node:net")
 const path = require("node:path")
 const { failure, together } = require("./lib/bed.js")
-const { ADMIN, inline, managerBed, success } = require("./lib/manager.js")
+const { ADMIN, inline, managerBed, success } = require("./lib/wire.js")
 
 const LONG = 30
 /** Text that no answer and no log may hold. */

@@ -2,7 +2,7 @@
 
 // Who may do what: every kind of token against every call, and that errors say nothing about what exists.
 
-const { ADMIN, inline, managerBed, success } = require("./lib/manager.js")
+const { ADMIN, inline, managerBed, success } = require("./lib/wire.js")
 
 const bed = managerBed()
 let manager
