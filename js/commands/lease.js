@@ -38,8 +38,8 @@ class Lease {
   #controller = new AbortController()
   /** Ends what is done beside the handler, once that is over. */
   #over = new AbortController()
-  /** Ends everything: the process is about to end. */
-  #stopped = new AbortController()
+  /** Aborts when the process is about to end. */
+  #stopped
   #length
   #part
   #ends
@@ -51,11 +51,13 @@ class Lease {
    * @param {import("./manager.js").Manager} manager
    * @param {object} its the receiver's settings
    * @param {object} lease as the manager gave it
+   * @param {AbortSignal} stopped aborts before {@link stop} is called
    */
-  constructor(manager, its, lease) {
+  constructor(manager, its, lease, stopped) {
     this.#manager = manager
     this.#its = its
     this.#lease = lease
+    this.#stopped = stopped
     this.#length = its.leaseSeconds * 1000
     this.#part = this.#length / PARTS
     this.#ends = now() + this.#length
@@ -88,7 +90,6 @@ class Lease {
 
   /** Ends it, now: the handler's command goes to whoever comes next. */
   stop() {
-    this.#stopped.abort()
     this.#abort("RECEIVER_STOPPED", "the receiver stops")
   }
 
@@ -253,7 +254,7 @@ class Lease {
     for (;;) {
       let why
       try {
-        const answer = await this.#manager.respond(url, response, this.#stopped.signal)
+        const answer = await this.#manager.respond(url, response, this.#stopped)
         const { status } = answer
         if (status < 300) return
         // It has ended otherwise, or is somebody else's.
@@ -273,8 +274,8 @@ class Lease {
         why = error.message
       }
       const delay = backoff.next()
-      if (now() + delay >= this.#ends || this.#stopped.signal.aborted) return this.#log(`the result of ${commandId} is lost, and it is handed out again: ${why}`)
-      await pause(delay, this.#stopped.signal)
+      if (now() + delay >= this.#ends || this.#stopped.aborted) return this.#log(`the result of ${commandId} is lost, and it is handed out again: ${why}`)
+      await pause(delay, this.#stopped)
     }
   }
 }

@@ -127,7 +127,7 @@ class CommandReceiver {
 
   #begin(leases) {
     for (const given of leases) {
-      const lease = new Lease(this.#manager, this.#its, given)
+      const lease = new Lease(this.#manager, this.#its, given, this.#hurry.signal)
       // Handed over in the moment that we stopped, or more than we asked for: somebody else may begin at once.
       const begins = !this.#stop.signal.aborted && this.#leases.size < this.#its.concurrency
       const running = begins ? lease.run(this.#handlers) : lease.release()
@@ -151,6 +151,7 @@ class CommandReceiver {
     const all = Promise.all(this.#leases.values())
     all.then(() => this.#hurry.abort())
     await pause(this.#its.drainTimeoutMs, this.#hurry.signal)
+    this.#hurry.abort()
     for (const lease of this.#leases.keys()) lease.stop()
     await all
   }
