@@ -127,10 +127,11 @@ needs(missing).describe("with a manager", () => {
   })
 
   test("several run at once, up to the set number", async () => {
-    await its.receiver("several", { options: { concurrency: 4 } })
+    const daemon = await its.receiver("several", { options: { concurrency: 16 } })
     const target = client.target("several")
-    await Promise.all(Array.from({ length: 12 }, () => target.invoke("meet", { count: 4 })))
-    expect(await target.invoke("peak")).toBe(4)
+    await Promise.all(Array.from({ length: 48 }, () => target.invoke("meet", { count: 16 })))
+    expect(await target.invoke("peak")).toBe(16)
+    expect(daemon.stderr).toBe("")
   })
 
   test("a command that is cancelled ends its handler, and the next one begins", async () => {
@@ -145,8 +146,9 @@ needs(missing).describe("with a manager", () => {
   })
 
   test("a lease is renewed for as long as its handler runs", async () => {
-    const daemon = await its.receiver("renewing", { options: LEASE })
-    expect(await client.target("renewing").invoke("work", { ms: 2500 })).toBe(1)
+    // Long enough for a machine that stands still for a second.
+    const daemon = await its.receiver("renewing", { options: { leaseSeconds: 3 } })
+    expect(await client.target("renewing").invoke("work", { ms: 6500 })).toBe(1)
     expect(daemon.stdout.match(/^working/gm)).toHaveLength(1)
   })
 

@@ -3,6 +3,7 @@
 // Takes commands from a manager, a number of them at once, until it is stopped. Nothing else ends it: a manager that is
 // away is waited for.
 
+const { setMaxListeners } = require("node:events")
 const { CommandError } = require("./errors.js")
 const { Handlers } = require("./handlers.js")
 const { refusal, retryAfter } = require("./http.js")
@@ -33,6 +34,8 @@ class CommandReceiver {
   constructor(options, handlers = new Handlers()) {
     this.#options = options
     this.#handlers = handlers
+    // Every lease may listen to it at once, which Node takes for a leak.
+    setMaxListeners(0, this.#hurry.signal)
   }
 
   command(name, ...rest) {
