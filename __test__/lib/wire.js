@@ -37,7 +37,8 @@ function managerBed() {
       child.stdout.on("data", () => said.stdout.endsWith("\n") && resolve(JSON.parse(said.stdout).url))
       ended.then((code) => reject(Object.assign(new Error(`the manager ended with ${code}: ${said.stderr}`), { code, ...said })))
     })
-    const agent = new http.Agent({ keepAlive: true })
+    // A connection for each call: one that lies idle is ended by the manager in the moment in which it would be used again.
+    const agent = new http.Agent()
     return {
       url, data, child, ended, said, agent, port: Number(new URL(url).port),
       ...speaker(url, agent),

@@ -294,8 +294,16 @@ impl Broker {
             () = tokio::time::sleep(wait) => {}
             () = closed(&mut closing) => {}
         }
-        let wanted = changes.borrow().command.is_leased_by(lease);
-        Ok((expires_at, !wanted))
+        let seen = changes.borrow();
+        if seen.command.is_leased_by(lease) {
+            return Ok((expires_at, false));
+        }
+        // It has ended without this receiver; or it was taken back, and is to be handled again, by whoever has it then.
+        if seen.command.state.is_terminal() {
+            Ok((expires_at, true))
+        } else {
+            Err(Failure::Refused(Refused::StaleLease))
+        }
     }
 
     /// Takes a command back from a receiver that cannot handle it now.

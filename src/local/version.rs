@@ -203,7 +203,7 @@ fn environment(parts: &Parts<'_>, bindings: Vec<(String, String)>) -> Vec<String
     variables.extend(parts.fields.iter().filter_map(secret));
     variables.extend(bindings);
     if let Some(access) = &parts.commands {
-        variables.extend(commands(access, &parts.daemon.id));
+        variables.extend(commands(access, parts.daemon));
     }
     variables.insert("ALIEN_DEPLOYMENT_TYPE".to_owned(), "local".to_owned());
     variables.insert("ALIEN_DEPLOYMENT_ID".to_owned(), parts.deployment.to_owned());
@@ -212,12 +212,15 @@ fn environment(parts: &Parts<'_>, bindings: Vec<(String, String)>) -> Vec<String
 }
 
 /// What a receiver reads. The last two are what older ones look for.
-fn commands(access: &Access, id: &str) -> [(String, String); 7] {
+fn commands(access: &Access, daemon: &Daemon) -> [(String, String); 8] {
+    let grace = daemon.stop_grace_period_seconds.unwrap_or(GRACE_SECONDS) * 1000;
     [
+        // Handlers may finish, and what they gave still has to be sent before the program is killed.
+        ("ALIEN_COMMANDS_DRAIN_TIMEOUT_MS", (grace - grace / 10).to_string()),
         ("ALIEN_COMMANDS_URL", access.url.clone()),
         ("ALIEN_COMMANDS_TOKEN", access.token.clone()),
         ("ALIEN_COMMANDS_TOKEN_FILE", format!("{TOKEN_DIR}/token")),
-        ("ALIEN_COMMANDS_TARGET_RESOURCE_ID", id.to_owned()),
+        ("ALIEN_COMMANDS_TARGET_RESOURCE_ID", daemon.id.clone()),
         ("ALIEN_COMMANDS_TARGET_RESOURCE_TYPE", "daemon".to_owned()),
         ("ALIEN_COMMANDS_POLLING_ENABLED", "true".to_owned()),
         ("ALIEN_COMMANDS_POLLING_URL", access.url.clone()),
