@@ -210,6 +210,29 @@ describe("a manager", () => together({
     expect(await read(waits)).toMatchObject({ response: success("late") })
     expect(await one.end("SIGINT")).toBe(0)
   },
+  async "takes more connections than a shell lets a program have"() {
+    const one = await bed.start({ via: ["prlimit", "--nofile=64:4096"] })
+    const its = await one.deployment("many", "worker")
+    const waiting = Array.from({ length: 300 }, () => its.worker.lease({ waitSeconds: LONG }))
+    await one.ok(200, "GET", "/healthz")
+    for (let index = 0; index < waiting.length; index++) await its.submit("go")
+    expect((await Promise.all(waiting)).flat()).toHaveLength(waiting.length)
+    await one.end()
+  },
+  async "has places for so many connections, and takes the next when one is free"() {
+    const one = await bed.start({ args: ["--most-connections", "2"] })
+    const sockets = [1, 2].map(() => net.connect(one.port, "127.0.0.1"))
+    await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.once("connect", resolve))))
+    let answered = false
+    const health = one.ok(200, "GET", "/healthz").then((body) => ((answered = true), body))
+    sockets[0].write("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    await new Promise((resolve) => sockets[0].once("data", resolve))
+    expect(answered).toBe(false)
+    sockets[1].destroy()
+    expect(await health).toEqual({ ok: true })
+    sockets[0].destroy()
+    await one.end()
+  },
   async "that was away ends at once what has run out meanwhile"() {
     let one = await bed.start()
     const its = await one.deployment("away", "worker")

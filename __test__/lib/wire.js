@@ -25,8 +25,9 @@ function managerBed() {
   let folders = 0
 
   /** Starts a manager; gives it once it listens, or tells how it ended before. */
-  async function start({ data = path.join(folder, `data-${++folders}`), listen = "127.0.0.1:0", args = [] } = {}) {
-    const child = spawn(program, ["serve", "--data", data, "--listen", listen, "--admin-token-file", adminFile, ...args], { stdio: ["ignore", "pipe", "pipe"] })
+  async function start({ data = path.join(folder, `data-${++folders}`), listen = "127.0.0.1:0", args = [], via = [] } = {}) {
+    const [first, ...rest] = [...via, program, "serve", "--data", data, "--listen", listen, "--admin-token-file", adminFile, ...args]
+    const child = spawn(first, rest, { stdio: ["ignore", "pipe", "pipe"] })
     const said = { stdout: "", stderr: "" }
     for (const name of ["stdout", "stderr"]) child[name].setEncoding("utf8").on("data", (text) => (said[name] += text))
     const ended = new Promise((resolve) => child.once("close", (code, signal) => resolve(code ?? signal)))

@@ -80,6 +80,10 @@ fn main() -> ExitCode {
             connections: given.most_connections.max(1),
         },
     };
+    // Every connection is a file, and the usual soft limit of 1024 is for programs that know no more.
+    if let Err(error) = alien_core::sys::process::allow_most_files() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     // One thread answers and one writes: what an answer waits for is the disk.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = match runtime {

@@ -135,6 +135,14 @@ pub fn set_umask(mask: libc::mode_t) {
     unsafe { libc::umask(mask) };
 }
 
+/// As many open files at once as whoever started this process allows it at most.
+pub fn allow_most_files() -> io::Result<()> {
+    let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map(drop)
+}
+
 /// Closes every descriptor from `first` on.
 pub fn close_from(first: i32) {
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
