@@ -202,7 +202,7 @@ pub struct Envelope {
 #[serde(rename_all = "camelCase")]
 pub struct ResponseHandling {
     pub max_inline_bytes: usize,
-    /// Relative to the manager's address. Signed: whoever has it may answer this lease, and nothing else.
+    /// Relative to the manager's address. Signed: whoever has it may answer this command, and nothing else, for an hour.
     pub submit_response_url: String,
 }
 
