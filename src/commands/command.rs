@@ -9,11 +9,9 @@
 //!
 //! Whatever was first to end it stays: an ended command takes no other result.
 
+use super::clock::Millis;
 use super::protocol::{State, Target};
 use serde_json::Value;
-
-/// Milliseconds since 1970.
-pub type Millis = u64;
 
 /// A command.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,6 @@
 //! What an operator counts (OpenMetrics text, as Prometheus reads it). No names of commands: there may be any number.
 
-use super::broker::{Broker, now};
+use super::clock::{Millis, now};
 use super::command::Command;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
@@ -79,12 +79,12 @@ impl Metrics {
         self.seconds.observe(now().saturating_sub(command.created_at) as f64 / 1000.0);
     }
 
-    /// As text. What waits is counted now.
-    pub fn text(&self, broker: &Broker) -> String {
+    /// As text; `depths` is what waits and what is handed out now, by daemon, with the age of what waits longest.
+    pub fn text(&self, depths: Vec<((String, String), usize, usize, Millis)>) -> String {
         for family in [&self.pending, &self.dispatched, &self.oldest] {
             family.clear();
         }
-        for ((deployment, resource), pending, dispatched, oldest) in broker.depths() {
+        for ((deployment, resource), pending, dispatched, oldest) in depths {
             let labels = Daemon { deployment, resource };
             self.pending.get_or_create(&labels).set(pending as i64);
             self.dispatched.get_or_create(&labels).set(dispatched as i64);

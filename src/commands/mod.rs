@@ -11,13 +11,16 @@
 //! ```text
 //! protocol   what travels                     command    what may become of a command; pure
 //! broker     who waits for what, in memory    store      what is on disk; a trait, and SQLite
-//! tokens     who may do what                  signing    addresses for results that need no token
+//! tokens     who may do what; pure            keyring    the tokens that there are
+//! signing    addresses for results that need no token
 //! http       the routes                       server     listening, and ending in good order
 //! ```
 
 pub mod broker;
+pub mod clock;
 pub mod command;
 pub mod http;
+mod keyring;
 pub mod limits;
 pub mod metrics;
 pub mod protocol;

@@ -2,11 +2,11 @@
 
 use super::broker::Broker;
 use super::http::{Manager, router};
+use super::keyring::Tokens;
 use super::limits::Limits;
 use super::metrics::Metrics;
 use super::signing::Signer;
 use super::store::{Sqlite, Store};
-use super::tokens::Tokens;
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::middleware::map_response;
@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::fs::{self, DirBuilder, File};
 use std::future::ready as ready_future;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -156,13 +156,4 @@ fn lock(data: &Path) -> Result<File, String> {
 /// Makes a folder that only its owner sees into.
 fn make_private_folder(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-/// Writes a file that only its owner reads, whole or not at all.
-pub fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = file.with_extension("new");
-    let mut out = File::options().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    fs::rename(aside, file)
 }

@@ -1,8 +1,10 @@
 //! Addresses under which a result may be given without a token, for an hour: signed with a key that only this manager has.
 
-use super::command::Millis;
+use super::clock::Millis;
 use ring::hmac;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// How long such an address is good for, and how far ahead one may say that it is.
@@ -15,14 +17,14 @@ pub struct Signer(hmac::Key);
 impl Signer {
     /// The key of a data folder, made where there is none; readable by its owner only.
     pub fn open(file: &Path) -> io::Result<Signer> {
-        let key = match std::fs::read(file) {
+        let key = match fs::read(file) {
             Ok(key) if key.len() >= 32 => key,
             Ok(_) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} holds no key", file.display())));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let key = super::tokens::random_text(32).map_err(io::Error::other)?.into_bytes();
-                super::server::write_private(file, &key)?;
+                let key = super::tokens::random_text(32)?.into_bytes();
+                write_private(file, &key)?;
                 key
             }
             Err(error) => return Err(error),
@@ -59,4 +61,13 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     (digits.len() == 64).then(|| digits.chunks(2).map(byte).collect())?
+}
+
+/// Writes a file that only its owner reads, whole or not at all.
+fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = file.with_extension("new");
+    let mut out = File::options().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    out.write_all(bytes)?;
+    out.sync_all()?;
+    fs::rename(aside, file)
 }

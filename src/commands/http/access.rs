@@ -1,7 +1,7 @@
 //! Who asks.
 
 use super::{Answer, Manager};
-use crate::commands::broker::now;
+use crate::commands::clock::now;
 use crate::commands::tokens::Scope;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;

@@ -3,8 +3,9 @@
 use super::access::Caller;
 use super::extract::{Asked, Named};
 use super::{Answer, Manager};
-use crate::commands::broker::{Failure, Seen, now};
-use crate::commands::command::{Command, Millis, Outcome};
+use crate::commands::broker::{Failure, Seen};
+use crate::commands::clock::{Millis, now};
+use crate::commands::command::{Command, Outcome};
 use crate::commands::limits::{LONGEST_WAIT, PAGE};
 use crate::commands::protocol::{Body, Create, Created, INLINE_LIMIT, Page, Response, State, Target, View};
 use crate::commands::store::Filter;

@@ -4,7 +4,7 @@ use super::access::Caller;
 use super::commands::{bytes, inline, moment, wait};
 use super::extract::{Asked, Named};
 use super::{Answer, Manager};
-use crate::commands::broker::now;
+use crate::commands::clock::now;
 use crate::commands::command::{Command, Outcome};
 use crate::commands::limits::{LEASE_SECONDS, MOST_LEASES, PROGRESS};
 use crate::commands::protocol::{

@@ -19,11 +19,11 @@ mod tokens;
 pub use error::Answer;
 
 use super::broker::Broker;
+use super::keyring::Tokens;
 use super::limits::REQUEST_BODY;
 use super::metrics::Metrics;
 use super::signing::Signer;
 use super::store::Store;
-use super::tokens::Tokens;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn;

@@ -1,12 +1,14 @@
 //! What is kept on disk. Behind a trait, because a fleet that outgrows one machine has a database that is shared.
 
+mod rows;
 mod schema;
 mod sqlite;
 mod writer;
 
 pub use sqlite::Sqlite;
 
-use super::command::{Command, Millis};
+use super::clock::Millis;
+use super::command::Command;
 use super::protocol::State;
 use super::tokens::{Record, Role};
 use async_trait::async_trait;

@@ -3,27 +3,20 @@
 //! WAL, so that readers and the writer do not wait for each other; `synchronous=FULL`, so that what was committed is on
 //! the disk and not only in the kernel.
 
+use super::rows::{ALL, BRIEF, read, read_token};
 use super::writer::{self, Write};
 use super::{Broken, Filter, Made, Store, schema};
-use crate::commands::command::{Command, Lease, Millis, Outcome};
-use crate::commands::protocol::{State, Target};
-use crate::commands::tokens::{Record, Role, Scope};
+use crate::commands::clock::Millis;
+use crate::commands::command::Command;
+use crate::commands::protocol::State;
+use crate::commands::tokens::{Record, Role};
 use async_trait::async_trait;
-use rusqlite::types::Type;
-use rusqlite::{Connection, Error, OpenFlags, OptionalExtension, Result, Row, params};
-use serde_json::Value;
+use rusqlite::{Connection, Error, OpenFlags, OptionalExtension, Result, params};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
-
-/// The columns of a command, in the order in which `read` takes them.
-pub const ALL: &str = "number, id, deployment, target_id, target_type, name, params, created_at, deadline, \
-    idempotency_key, traceparent, state, attempt, lease_id, lease_expires_at, finished_at, response, error";
-/// The same without what may be large.
-const BRIEF: &str = "number, id, deployment, target_id, target_type, name, x'', created_at, deadline, \
-    idempotency_key, traceparent, state, attempt, lease_id, lease_expires_at, finished_at, NULL, NULL";
 
 /// A database file.
 pub struct Sqlite {
@@ -165,62 +158,4 @@ impl Store for Sqlite {
     async fn check(&self) -> std::result::Result<(), Broken> {
         self.write(Write::Check).await
     }
-}
-
-/// A command, from the columns of [`ALL`].
-pub fn read(row: &Row<'_>) -> Result<Command> {
-    let millis = |at: usize| Ok::<_, Error>(row.get::<_, Option<i64>>(at)?.map(|millis| millis as Millis));
-    let state: String = row.get(11)?;
-    let state = State::parse(&state).ok_or_else(|| malformed(11, &state))?;
-    let lease = match (row.get::<_, Option<String>>(13)?, millis(14)?) {
-        (Some(id), Some(expires_at)) => Some(Lease { id, expires_at }),
-        _ => None,
-    };
-    Ok(Command {
-        number: row.get(0)?,
-        id: row.get(1)?,
-        deployment: row.get(2)?,
-        target: Target { resource_id: row.get(3)?, resource_type: row.get(4)? },
-        name: row.get(5)?,
-        params: row.get(6)?,
-        created_at: millis(7)?.unwrap_or_default(),
-        deadline: millis(8)?,
-        idempotency_key: row.get(9)?,
-        traceparent: row.get(10)?,
-        state,
-        attempt: row.get(12)?,
-        lease,
-        finished_at: millis(15)?,
-        outcome: outcome(row)?,
-    })
-}
-
-fn outcome(row: &Row<'_>) -> Result<Option<Outcome>> {
-    if let Some(bytes) = row.get::<_, Option<Vec<u8>>>(16)? {
-        return Ok(Some(Outcome::Success(bytes)));
-    }
-    let Some(error) = row.get::<_, Option<String>>(17)? else { return Ok(None) };
-    let mut error: Value = serde_json::from_str(&error).map_err(|_| malformed(17, "an error"))?;
-    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
-    let (code, message) = (text("code"), text("message"));
-    let details = Some(error["details"].take()).filter(|details| !details.is_null());
-    Ok(Some(Outcome::Error { code, message, details }))
-}
-
-fn read_token(row: &Row<'_>) -> Result<Record> {
-    let role: String = row.get(2)?;
-    let (deployment, resource) = (row.get::<_, Option<String>>(3)?, row.get::<_, Option<String>>(4)?);
-    let scope = Role::parse(&role).and_then(|role| Scope::new(role, deployment, resource).ok());
-    let hash: Vec<u8> = row.get(1)?;
-    Ok(Record {
-        id: row.get(0)?,
-        hash: hash.try_into().map_err(|_| malformed(1, "a hash"))?,
-        scope: scope.ok_or_else(|| malformed(2, &role))?,
-        created_at: row.get::<_, i64>(5)? as Millis,
-        expires_at: row.get::<_, Option<i64>>(6)?.map(|at| at as Millis),
-    })
-}
-
-fn malformed(column: usize, what: &str) -> Error {
-    Error::FromSqlConversionFailure(column, Type::Text, format!("{what:?} is not understood").into())
 }

@@ -3,9 +3,10 @@
 //! A commit costs one wait for the disk, whatever is in it. So while one is under way the next is gathered, and the more
 //! callers there are, the more share a wait.
 
-use super::sqlite::{ALL, read};
+use super::rows::{ALL, read};
 use super::{Broken, Made};
-use crate::commands::command::{Command, Millis, Outcome};
+use crate::commands::clock::Millis;
+use crate::commands::command::{Command, Outcome};
 use crate::commands::tokens::{Record, Role};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use serde_json::json;

@@ -3,25 +3,22 @@
 //! What is decided is decided here, under one lock, by [`Command`]'s rules; what must not be lost is on disk before
 //! anybody is told. The lock is never held while something is waited for.
 
-use super::command::{Command, Lease, Millis, Outcome, Refused};
+mod held;
+mod time;
+
+use super::clock::{Millis, millis, now};
+use super::command::{Command, Lease, Outcome, Refused};
 use super::limits::Limits;
 use super::metrics::Metrics;
-use super::protocol::{State, Target};
+use super::protocol::State;
 use super::store::{Broken, Made, Store};
+use held::Inner;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
-
-/// How late the clock may notice that something ran out, and how often it looks for what to forget.
-const FORGET_EVERY: Duration = Duration::from_secs(600);
-/// After how many milliseconds it tries again to end what could not be ended.
-const AGAIN: Millis = 1000;
-/// Commands forgotten in one commit, so that no caller waits long behind it.
-const FORGET_AT_ONCE: usize = 500;
 
 /// A daemon's commands.
 pub type Key = (String, String);
@@ -53,41 +50,6 @@ impl From<Broken> for Failure {
     fn from(broken: Broken) -> Self {
         Failure::Broken(broken)
     }
-}
-
-/// A command that has not ended.
-struct Open {
-    command: Arc<Command>,
-    progress: Option<Value>,
-    /// Told of every change; the last one before it is dropped is the end.
-    tell: watch::Sender<Seen>,
-    /// Its end is on its way to the disk: nobody else may end it, hand it out or renew its lease meanwhile.
-    ending: bool,
-    /// Its moment in [`Inner::due`].
-    due: Option<Millis>,
-}
-
-/// When something happens to commands by itself. One moment for each that has not ended, so that neither renewals nor
-/// far deadlines make it grow.
-type Due = BTreeSet<(Millis, String)>;
-
-/// What waits for one daemon.
-#[derive(Default)]
-struct Queue {
-    /// By number: a daemon gets its commands in the order in which they were made.
-    pending: BTreeMap<i64, String>,
-    wake: Arc<Notify>,
-    /// Commands on their way to the disk, which count for the limit already.
-    coming: usize,
-}
-
-#[derive(Default)]
-struct Inner {
-    open: HashMap<String, Open>,
-    queues: HashMap<Key, Queue>,
-    /// Command by lease.
-    leases: HashMap<String, String>,
-    due: Due,
 }
 
 /// See the module.
@@ -431,78 +393,6 @@ impl Broker {
         Ok(open.seen())
     }
 
-    /// Ends what runs out, and forgets what ended long ago, until the manager ends.
-    pub async fn keep_time(self: Arc<Self>) {
-        let mut closing = self.closing.subscribe();
-        let mut forget = tokio::time::interval(FORGET_EVERY);
-        forget.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            let next = self.inner().due.first().map(|(at, _)| *at);
-            let pause = next.map_or(FORGET_EVERY, |at| Duration::from_millis(at.saturating_sub(now())));
-            tokio::select! {
-                () = tokio::time::sleep(pause) => self.run_out().await,
-                () = self.sooner.notified() => {}
-                _ = forget.tick() => self.forget().await,
-                () = closed(&mut closing) => return,
-            }
-        }
-    }
-
-    async fn run_out(self: &Arc<Self>) {
-        let now = now();
-        let mut ends = JoinSet::new();
-        {
-            let mut inner = self.inner();
-            let inner = &mut *inner;
-            while inner.due.first().is_some_and(|(at, _)| *at <= now) {
-                let Some((_, id)) = inner.due.pop_first() else { break };
-                if let Some(open) = inner.open.get_mut(&id) {
-                    open.due = None;
-                    // Side by side: a thousand that run out at one moment share a commit.
-                    ends.spawn(Arc::clone(self).run_out_one(Arc::clone(&open.command), now));
-                }
-            }
-        }
-        while ends.join_next().await.is_some() {}
-    }
-
-    async fn run_out_one(self: Arc<Self>, command: Arc<Command>, now: Millis) {
-        let outcome = match &command.lease {
-            _ if command.deadline.is_some_and(|deadline| deadline <= now) => {
-                self.end(&command.id, |command| command.expire(now)).await.map(drop)
-            }
-            Some(lease) if lease.expires_at <= now => {
-                self.take_back(&command.id, &lease.id, "its receiver has not renewed its lease").await
-            }
-            _ => Ok(()),
-        };
-        // It may have been renewed or answered meanwhile, or the disk has failed: then it is looked at again.
-        let again = match outcome {
-            Err(Failure::Broken(broken)) => {
-                tracing::error!(%broken, command = command.id, "what ran out could not be ended; it is tried again");
-                Some(now + AGAIN)
-            }
-            _ => None,
-        };
-        let mut inner = self.inner();
-        let inner = &mut *inner;
-        if let Some(open) = inner.open.get_mut(&command.id) {
-            let ending = open.ending.then_some(now + AGAIN);
-            open.schedule_at(again.or(ending).or(open.command.due()), &mut inner.due);
-        }
-    }
-
-    async fn forget(&self) {
-        let before = now().saturating_sub(millis(self.limits.retention));
-        loop {
-            match self.store.forget(before, FORGET_AT_ONCE).await {
-                Ok(count) if count == FORGET_AT_ONCE => {}
-                Ok(_) => return,
-                Err(broken) => return tracing::error!(%broken, "old commands could not be forgotten"),
-            }
-        }
-    }
-
     /// What waits and what is handed out, by daemon, with the age of what waits longest.
     pub fn depths(&self) -> Vec<(Key, usize, usize, Millis)> {
         let inner = self.inner();
@@ -538,78 +428,6 @@ impl Drop for Place<'_> {
     }
 }
 
-impl Open {
-    fn key(&self) -> Key {
-        let Target { resource_id, .. } = &self.command.target;
-        (self.command.deployment.clone(), resource_id.clone())
-    }
-
-    fn seen(&self) -> Seen {
-        Seen { command: Arc::clone(&self.command), progress: self.progress.clone() }
-    }
-
-    fn put(&mut self, command: Command) {
-        self.command = Arc::new(command);
-        self.tell.send_replace(self.seen());
-    }
-
-    /// Puts down when something happens to it by itself next.
-    fn schedule(&mut self, due: &mut Due) {
-        self.schedule_at(self.command.due(), due);
-    }
-
-    fn schedule_at(&mut self, at: Option<Millis>, due: &mut Due) {
-        if at == self.due {
-            return;
-        }
-        if let Some(old) = self.due.take() {
-            due.remove(&(old, self.command.id.clone()));
-        }
-        due.extend(at.map(|at| (at, self.command.id.clone())));
-        self.due = at;
-    }
-
-    fn change(&mut self, change: impl FnOnce(&mut Command) -> Result<(), Refused>) -> Result<(), Refused> {
-        let mut next = self.command.as_ref().clone();
-        change(&mut next)?;
-        self.put(next);
-        Ok(())
-    }
-}
-
-impl Inner {
-    /// Takes in a command that is on disk.
-    fn take_in(&mut self, command: Command) -> Seen {
-        let command = Arc::new(command);
-        let seen = Seen { command: Arc::clone(&command), progress: None };
-        let mut open = Open {
-            command: Arc::clone(&command),
-            progress: None,
-            tell: watch::Sender::new(seen.clone()),
-            ending: false,
-            due: None,
-        };
-        if let Some(lease) = &command.lease {
-            self.leases.insert(lease.id.clone(), command.id.clone());
-        } else {
-            let queue = self.queues.entry(open.key()).or_default();
-            queue.pending.insert(command.number, command.id.clone());
-            queue.wake.notify_one();
-        }
-        open.schedule(&mut self.due);
-        self.open.insert(command.id.clone(), open);
-        seen
-    }
-
-    /// Forgets a queue that nobody waits for or in.
-    fn tidy(&mut self, key: &Key) {
-        let idle = |queue: &Queue| queue.pending.is_empty() && queue.coming == 0 && Arc::strong_count(&queue.wake) == 1;
-        if self.queues.get(key).is_some_and(idle) {
-            self.queues.remove(key);
-        }
-    }
-}
-
 /// Does something in a task of its own. A request is dropped where its client goes away, and what is on the disk but not
 /// in memory, or the other way round, would stay so.
 pub async fn to_its_end<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
@@ -626,13 +444,4 @@ where
 /// Returns once the manager is ending.
 async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
-}
-
-/// The wall clock: deadlines come from elsewhere.
-pub fn now() -> Millis {
-    millis(crate::sys::time::wall())
-}
-
-pub fn millis(time: Duration) -> Millis {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
