@@ -55,7 +55,8 @@ impl Change<'_> {
             Some(deployment) => deployment,
             None => return Ok(()),
         };
-        let rollout = self.rollout(deployment);
+        let mut rollout = self.rollout(deployment);
+        rollout.new_credentials = wanted.changed.iter().any(|object| object.kind == Kind::Secret);
         match (rollout.wait().await, former) {
             (Ok(()), former) => {
                 let mut past = history::past(self.snapshot, self.owner.id);
@@ -114,7 +115,7 @@ impl Change<'_> {
 
     fn rollout<'r>(&'r self, applied: &'r Object) -> Rollout<'r> {
         let Change { cluster, feed, owner, action, events, .. } = self;
-        Rollout { cluster, feed, applied, id: owner.id, action: *action, events }
+        Rollout { cluster, feed, applied, id: owner.id, action: *action, events, new_credentials: false }
     }
 
     /// Brings back the version before, and gives the error that says so.

@@ -36,7 +36,16 @@ const SCHEDULER: Duration = Duration::from_secs(10);
 /// A node that restarts is back within this.
 const NODE: Duration = Duration::from_secs(90);
 /// A registry that is away may come back.
-const REGISTRY: Duration = Duration::from_secs(30);
+pub const REGISTRY: Duration = Duration::from_secs(30);
+
+impl Blocked {
+    /// Whether a registry does not accept what it was asked with.
+    pub fn is_for_credentials(&self) -> bool {
+        let said = self.message.to_ascii_lowercase();
+        matches!(self.reason.as_str(), "ErrImagePull" | "ImagePullBackOff")
+            && ["401", "403", "unauthorized", "forbidden", "denied"].iter().any(|word| said.contains(word))
+    }
+}
 
 /// What keeps the live Deployment's pod from coming up, as far as the cluster has said.
 pub fn blocked(live: &Object, pods: &[Pod]) -> Option<Blocked> {

@@ -297,7 +297,8 @@ impl Platform for Kubernetes {
             return Ok(());
         }
         let feed = self.feed(deployment).await?;
-        let rollout = rollout::Rollout { cluster, feed, applied: live, id, action: Action::None, events: &self.events };
+        let (action, events) = (Action::None, &self.events);
+        let rollout = rollout::Rollout { cluster, feed, applied: live, id, action, events, new_credentials: false };
         rollout.wait().await.map_err(|stopped| rollout.report(stopped))
     }
 
@@ -335,9 +336,12 @@ impl Platform for Kubernetes {
             // What has become of it was watched.
             (_, Some(mut snapshot), Some((stack, entries))) if changed => {
                 snapshot.record = Some(Record::written(deployment, stack, entries));
-                status::read(cluster, deployment, &snapshot).await
+                status::of(cluster, deployment, &snapshot, notices::warnings(cluster).await?).await
             }
-            _ => status::read(cluster, deployment, &*self.look(deployment).await?).await,
+            _ => {
+                let (snapshot, warnings) = tokio::join!(self.look(deployment), notices::warnings(cluster));
+                status::of(cluster, deployment, &*snapshot?, warnings?).await
+            }
         }
     }
 

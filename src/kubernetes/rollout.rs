@@ -31,6 +31,9 @@ pub struct Rollout<'a> {
     pub id: &'a str,
     pub action: Action,
     pub events: &'a Events,
+    /// Whether its image pull Secret was changed with it: a kubelet may be told of that a little later than of the pod,
+    /// and then asks again.
+    pub new_credentials: bool,
 }
 
 /// Why waiting ended before the daemon was up.
@@ -87,7 +90,10 @@ impl Rollout<'_> {
                 };
                 match blocked {
                     None => since = None,
-                    Some(blocked) => {
+                    Some(mut blocked) => {
+                        if self.new_credentials && blocked.is_for_credentials() {
+                            blocked.patience = diagnosis::REGISTRY;
+                        }
                         quiet = Instant::now();
                         self.tell(&mut told, &blocked);
                         // Reasons alternate (ErrImagePull, ImagePullBackOff) while the trouble is one.

@@ -5,7 +5,7 @@ use super::diagnosis;
 use super::kind::{Kind, Object};
 use super::labels;
 use super::manifest;
-use super::notices::{self, Said};
+use super::notices::Said;
 use super::rollout;
 use super::snapshot::Snapshot;
 use super::survey;
@@ -164,15 +164,20 @@ fn is_suffix(rest: &str) -> bool {
     rest.starts_with('-') && (1..=2).contains(&parts.len()) && parts.iter().all(safe)
 }
 
-/// The status, now.
+/// The status of a snapshot and the namespace's warnings, read beside it.
 ///
 /// # Errors
 /// `DEPLOYMENT_NOT_FOUND`.
-pub async fn read(cluster: &Cluster, deployment: &str, snapshot: &Snapshot) -> Result<DeploymentStatus, Report> {
+pub async fn of(
+    cluster: &Cluster,
+    deployment: &str,
+    snapshot: &Snapshot,
+    warnings: Vec<(String, String, Said)>,
+) -> Result<DeploymentStatus, Report> {
     if !survey::is_there(snapshot) {
         return Err(not_found(cluster, deployment).await);
     }
-    Ok(status(deployment, snapshot, &notices::warnings(cluster).await?))
+    Ok(status(deployment, snapshot, &warnings))
 }
 
 /// There is no such deployment; what there is instead.

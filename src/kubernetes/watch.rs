@@ -2,6 +2,7 @@
 
 use super::api::Cluster;
 use super::feed::Feed;
+use super::notices;
 use super::snapshot::Snapshot;
 use super::status;
 use super::survey;
@@ -41,11 +42,12 @@ impl StatusWatch for Watch {
         let mut changes = self.feed.changes();
         loop {
             changes.mark_unchanged();
-            let snapshot = Snapshot::take(&self.cluster, &self.deployment).await?;
+            let snapshot = Snapshot::take(&self.cluster, &self.deployment);
+            let (snapshot, warnings) = tokio::try_join!(snapshot, notices::warnings(&self.cluster))?;
             if !survey::is_there(&snapshot) {
                 return Ok(None);
             }
-            let now = status::read(&self.cluster, &self.deployment, &snapshot).await?;
+            let now = status::status(&self.deployment, &snapshot, &warnings);
             if self.last.as_ref() != Some(&now) {
                 self.last = Some(now.clone());
                 return Ok(Some(now));
