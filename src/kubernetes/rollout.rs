@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// A kubelet looks at its containers once a second: one that it saw running just before its end is ready until the next
 /// look, and a little longer until that is told.
-const NEXT_LOOK: Duration = Duration::from_millis(1300);
+const NEXT_LOOK: Duration = Duration::from_millis(1100);
 
 /// What a rollout is of.
 pub struct Rollout<'a> {
