@@ -5,10 +5,10 @@
 //
 // A sample of the moments, chosen by a seed that stands in the test's name; all of them with ALIEN_TEST_FAULTS=all.
 
+const { numbers, seed } = require("./lib/seed.js")
 const { managerBed, inline, outline, success } = require("./lib/wire.js")
 
 const MOMENTS = process.env.ALIEN_TEST_FAULTS === "all" ? 200 : 20
-const seed = Number(process.env.ALIEN_TEST_SEED ?? Date.now() % 1_000_000)
 const DAEMONS = ["worker", "other"]
 const CALLERS = 8
 const RECEIVERS = 3
@@ -18,17 +18,6 @@ const LIFE = 250
 const LEASE = 1
 
 jest.setTimeout(15 * 60_000)
-
-/** Numbers from 0 to 1 that look random, the same for the same seed (mulberry32). */
-function numbers(seed) {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 const bed = managerBed()
 

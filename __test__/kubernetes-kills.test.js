@@ -9,28 +9,17 @@ const fs = require("node:fs")
 const path = require("node:path")
 const { needs, startCli, testBed } = require("./lib/bed.js")
 const { missing, testCluster } = require("./lib/cluster.js")
+const { numbers, seed } = require("./lib/seed.js")
 
 const MOMENTS = 30
 /** Of the moments, in a sample: one in so many. */
 const SAMPLE = process.env.ALIEN_TEST_FAULTS === "all" ? 1 : 5
-const seed = Number(process.env.ALIEN_TEST_SEED ?? Date.now() % 1_000_000)
 /** Deployments side by side: a Lease whose holder was killed is waited for, which costs time and nothing else. */
 const LANES = 6
 /** A Lease that nobody gives back runs out after 15 s; the rest is for slow machines. */
 const DEADLINE = 60_000
 
 jest.setTimeout(30 * 60_000)
-
-/** Numbers from 0 to 1 that look random, the same for the same seed (mulberry32). */
-function numbers(seed) {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 needs(missing()).describe("a deploying process", () => {
   const bed = testBed()

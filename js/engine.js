@@ -127,10 +127,14 @@ class Deployment {
         internal: false,
       })
     }
-    const dir = local?.stateDir ?? defaults().stateDir
+    const dir = local?.stateDir ?? require("./environment.js").stateDir()
     const there = callers(dir)
     const client = new CommandsClient({ managerUrl: there.url, deploymentId: this.name, token: callerToken(there, dir, this.name) })
-    return client.target(id).invoke(command, params, options)
+    try {
+      return await client.target(id).invoke(command, params, options)
+    } finally {
+      client.close()
+    }
   }
 
   async destroy(options) {

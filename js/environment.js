@@ -9,9 +9,9 @@ const { helperPath } = require("./native.js")
 
 /** The defaults of the engine's options; src/node/options says what they mean. */
 function defaults(env = process.env) {
-  const home = env.HOME || os.homedir()
+  const home = homeOf(env)
   return {
-    stateDir: stateDir(env, home),
+    stateDir: stateDir(env),
     mirrors: env.ALIEN_REGISTRY_MIRRORS || "",
     dockerConfig: env.REGISTRY_AUTH_FILE || path.join(env.DOCKER_CONFIG || path.join(home, ".docker"), "config.json"),
     helper: helperPath(),
@@ -24,12 +24,14 @@ function defaults(env = process.env) {
   }
 }
 
-/** XDG Base Directory Specification, "state"; root's daemons are the machine's. */
-function stateDir(env, home) {
+const homeOf = (env) => env.HOME || os.homedir()
+
+/** XDG Base Directory Specification, "state"; root's daemons are the machine's. Needs no addon. */
+function stateDir(env = process.env) {
   if (env.ALIEN_STATE_DIR) return path.resolve(env.ALIEN_STATE_DIR)
   if (process.geteuid?.() === 0) return "/var/lib/alien"
-  const base = env.XDG_STATE_HOME && path.isAbsolute(env.XDG_STATE_HOME) ? env.XDG_STATE_HOME : path.join(home, ".local/state")
+  const base = env.XDG_STATE_HOME && path.isAbsolute(env.XDG_STATE_HOME) ? env.XDG_STATE_HOME : path.join(homeOf(env), ".local/state")
   return path.join(base, "alien")
 }
 
-module.exports = { defaults }
+module.exports = { defaults, stateDir }

@@ -143,4 +143,16 @@ function number(text, option) {
   return value
 }
 
-module.exports = { UsageError, number, parse }
+/** `10m`, in milliseconds; undefined for a text that is no such length of time. */
+function duration(text) {
+  const found = text.match(/^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/)
+  return found === null ? undefined : Number(found[1]) * { ms: 1, s: 1e3, m: 6e4, h: 36e5, d: 864e5 }[found[2]]
+}
+
+/** `--timeout`, in milliseconds. */
+function timeoutMs({ timeout }) {
+  const seconds = number(timeout, "timeout")
+  return seconds === undefined ? undefined : Math.max(1, Math.round(seconds * 1000))
+}
+
+module.exports = { UsageError, duration, number, parse, timeoutMs }

@@ -3,9 +3,10 @@
 // `alien commands`: calling handlers in daemons, and seeing what becomes of that.
 
 const fs = require("node:fs")
-const { UsageError, number } = require("./args.js")
+const { UsageError, duration, number, timeoutMs } = require("./args.js")
 const { forCalls } = require("./manager.js")
 const { paint } = require("./paint.js")
+const { line, padded } = require("./table.js")
 const { choose } = require("./words.js")
 const { AlienError } = require("../errors.js")
 const { CommandsClient } = require("../commands/client.js")
@@ -25,8 +26,7 @@ const COLOURS = { SUCCEEDED: "green", FAILED: "red", EXPIRED: "red", CANCELLED: 
 async function commands({ words: all, options, signal }) {
   const { name, words } = choose("commands", KNOWN, [...SENDING, ...LISTING], all, options)
   const run = { invoke, submit, get, list, cancel, watch }[name]
-  const seconds = number(options.timeout, "timeout")
-  const how = { signal, timeoutMs: seconds === undefined ? undefined : Math.max(1, Math.round(seconds * 1000)) }
+  const how = { signal, timeoutMs: timeoutMs(options) }
   // What is wrong with the command line is said before anybody is asked.
   const sending = KNOWN[name].options === SENDING ? { ...how, ...sendingOptions(options) } : undefined
   const params = sending === undefined ? undefined : parameters(options.params)
@@ -69,13 +69,12 @@ async function list(client, _, { options, how }) {
     return 0
   }
   const cells = ({ commandId, state, command, target, attempt, createdAt }) => [commandId, state, target.resourceId, command, String(attempt), createdAt]
-  const rows = [["COMMAND", "STATE", "ID", "NAME", "ATTEMPT", "CREATED"], ...page.commands.map(cells)]
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)))
+  const rows = padded([["COMMAND", "STATE", "ID", "NAME", "ATTEMPT", "CREATED"], ...page.commands.map(cells)])
   rows.forEach((row, index) => {
-    const padded = row.map((cell, column) => cell.padEnd(widths[column]))
-    const style = COLOURS[row[1]]
-    if (index > 0 && style !== undefined) padded[1] = paint(process.stdout, style, padded[1])
-    console.log(padded.join("  ").trimEnd())
+    const style = index > 0 ? COLOURS[page.commands[index - 1].state] : undefined
+    // Padded before it is painted: colours have no width.
+    if (style !== undefined) row[1] = paint(process.stdout, style, row[1])
+    console.log(line(row))
   })
   if (page.cursor !== undefined) console.error(`There are more: --cursor ${page.cursor}`)
   return 0
@@ -117,8 +116,8 @@ function sendingOptions(options) {
 /** `30s` from now, or a time. */
 function deadline(text) {
   if (text === undefined) return undefined
-  const after = text.match(/^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/)
-  const time = after === null ? Date.parse(text) : Date.now() + Number(after[1]) * { ms: 1, s: 1e3, m: 6e4, h: 36e5, d: 864e5 }[after[2]]
+  const after = duration(text)
+  const time = after === undefined ? Date.parse(text) : Date.now() + after
   if (Number.isNaN(time)) throw new UsageError(`--deadline takes 10s, 5m, 2h, 1d or an RFC 3339 time, not ${JSON.stringify(text)}`)
   return new Date(time)
 }

@@ -2,7 +2,7 @@
 
 // What each command does: read the stack, call the engine, say what came of it. Each gives its exit code.
 
-const { UsageError, number } = require("./args.js")
+const { UsageError, duration, number, timeoutMs } = require("./args.js")
 const { bindings, engineOptions, inputs } = require("./options.js")
 const show = require("./show.js")
 const statusView = require("./status.js")
@@ -100,7 +100,7 @@ const onDaemon = (method) => async ({ words: [id], options, signal }) => {
   const deployment = await existing(options, signal)
   const progress = show.progress()
   try {
-    await deployment[method](id, { signal, timeoutMs: engineOptions(options).timeoutMs, onEvent: (event) => progress.take(event) })
+    await deployment[method](id, { signal, timeoutMs: timeoutMs(options), onEvent: (event) => progress.take(event) })
   } finally {
     progress.end()
   }
@@ -112,7 +112,7 @@ async function exec({ words, options, signal }) {
   const program = require("./exec.js")
   program.check(options)
   const deployment = await existing(options, signal)
-  return program.exec(deployment, words, options, { signal, timeoutMs: engineOptions(options).timeoutMs })
+  return program.exec(deployment, words, options, { signal, timeoutMs: timeoutMs(options) })
 }
 
 async function render({ options }) {
@@ -171,9 +171,8 @@ async function logs({ words, options, signal }) {
 /** `10m` ago, or a time. */
 function since(text) {
   if (text === undefined) return undefined
-  const ago = text.match(/^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/)
-  if (ago !== null) return Date.now() - Number(ago[1]) * { ms: 1, s: 1e3, m: 6e4, h: 36e5, d: 864e5 }[ago[2]]
-  const time = Date.parse(text)
+  const ago = duration(text)
+  const time = ago === undefined ? Date.parse(text) : Date.now() - ago
   if (Number.isNaN(time)) throw new UsageError(`--since takes 10s, 5m, 2h, 1d or an RFC 3339 time, not ${JSON.stringify(text)}`)
   return time
 }

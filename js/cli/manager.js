@@ -7,7 +7,7 @@ const fs = require("node:fs")
 const { UsageError } = require("./args.js")
 const { engineOptions } = require("./options.js")
 const stackFile = require("./stack-file.js")
-const { defaults } = require("../environment.js")
+const environment = require("../environment.js")
 const { AlienError } = require("../errors.js")
 const { adminToken, callerToken, callers } = require("../manager.js")
 
@@ -64,7 +64,7 @@ function token(options, variable) {
 function stateDir(options) {
   const { platform, local } = engineOptions(options)
   if (platform !== "local") throw new UsageError(`--platform ${platform} needs --manager URL`)
-  return local.stateDir ?? defaults().stateDir
+  return local.stateDir ?? environment.stateDir()
 }
 
 module.exports = { deployment: named, forAdmin, forCalls }

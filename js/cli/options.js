@@ -4,16 +4,15 @@
 
 const fs = require("node:fs")
 const path = require("node:path")
-const { UsageError, number } = require("./args.js")
+const { UsageError, timeoutMs } = require("./args.js")
 
 /** Where and how; `signal` is Ctrl-C. */
 function engineOptions(options, signal) {
-  const timeout = number(options.timeout, "timeout")
   const dockerConfig = absolute(options["docker-config"])
   return {
     platform: options.platform ?? "local",
     name: options.name,
-    timeoutMs: timeout === undefined ? undefined : Math.max(1, Math.round(timeout * 1000)),
+    timeoutMs: timeoutMs(options),
     local: {
       stateDir: absolute(options["state-dir"]),
       registries: pairs(options.mirror, "mirror", "HOST=URL", (mirror) => ({ mirror })),

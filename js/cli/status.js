@@ -4,6 +4,7 @@
 
 const { stripVTControlCharacters } = require("node:util")
 const { paint } = require("./paint.js")
+const table = require("./table.js")
 
 const STATES = { running: "green", starting: "yellow", pending: "yellow", stopping: "yellow", "crash-looping": "red", failed: "red" }
 
@@ -32,15 +33,14 @@ function titles({ resources }) {
 function lines(status, out) {
   const header = titles(status)
   const rows = status.resources.map((resource) => header.map((title) => String(COLUMNS[title](resource) ?? "-")))
-  const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column].length)))
-  const line = (row) => row.map((cell, column) => cell.padEnd(widths[column])).join("  ").trimEnd()
-  const shown = [`Deployment ${status.name} on ${status.platform}`, paint(out, "dim", line(header))]
+  const [first, ...others] = table.padded([header, ...rows])
+  const shown = [`Deployment ${status.name} on ${status.platform}`, paint(out, "dim", table.line(first))]
   const at = header.indexOf("STATE")
-  rows.forEach((row, index) => {
+  others.forEach((padded, index) => {
     const { state, conditions, events = [] } = status.resources[index]
     // Padded before it is painted: colours have no width.
-    const painted = row.map((cell, column) => (column === at ? paint(out, STATES[state] ?? "dim", cell) + " ".repeat(widths[at] - cell.length) : cell.padEnd(widths[column])))
-    shown.push(painted.join("  ").trimEnd())
+    padded[at] = paint(out, STATES[state] ?? "dim", state) + padded[at].slice(state.length)
+    shown.push(table.line(padded))
     for (const { message } of conditions.filter(isNews)) shown.push(`    ${message}`)
     for (const event of events) shown.push(paint(out, "dim", `    ${notice(event)}`))
   })

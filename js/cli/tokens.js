@@ -2,8 +2,9 @@
 
 // `alien token`: who may send and take commands.
 
-const { UsageError, number } = require("./args.js")
+const { UsageError, number, timeoutMs } = require("./args.js")
 const { deployment, forAdmin } = require("./manager.js")
+const { line, padded } = require("./table.js")
 const { choose } = require("./words.js")
 const { Connection, refusal } = require("../commands/http.js")
 
@@ -17,10 +18,9 @@ async function token({ words: all, options, signal }) {
   const wanted = name === "create" ? await asked(options) : undefined
   const { managerUrl, token } = forAdmin(options)
   const connection = new Connection(managerUrl)
-  const seconds = number(options.timeout, "timeout")
-  const timeoutMs = seconds === undefined ? CALL_MS : Math.max(1, Math.round(seconds * 1000))
+  const limit = timeoutMs(options) ?? CALL_MS
   const call = async (method, path, json) => {
-    const answer = await connection.call(method, path, { token, json, signal, timeoutMs })
+    const answer = await connection.call(method, path, { token, json, signal, timeoutMs: limit })
     if (answer.status >= 300) throw refusal(`\`alien token ${name}\``, answer)
     return answer.json
   }
@@ -60,8 +60,7 @@ async function list(call, _, { json }) {
   }
   const cells = ({ id, role, deploymentId, resourceId, createdAt, expiresAt }) => [id, role, deploymentId ?? "-", resourceId ?? "-", createdAt, expiresAt ?? "never"]
   const rows = [["TOKEN", "ROLE", "DEPLOYMENT", "ID", "CREATED", "EXPIRES"], ...answer.tokens.map(cells)]
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)))
-  for (const row of rows) console.log(row.map((cell, column) => cell.padEnd(widths[column])).join("  ").trimEnd())
+  for (const row of padded(rows)) console.log(line(row))
   return 0
 }
 
