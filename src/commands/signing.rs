@@ -1,10 +1,10 @@
 //! Addresses under which a result may be given without a token, for an hour: signed with a key that only this manager has.
 
 use super::clock::Millis;
+use crate::sys::file::put;
 use ring::hmac;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// How long such an address is good for, and how far ahead one may say that it is.
@@ -24,7 +24,7 @@ impl Signer {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let key = super::tokens::random_text(32)?.into_bytes();
-                write_private(file, &key)?;
+                put(file, 0o600, |file| file.write_all(key.as_slice()).and_then(|()| file.sync_all()))?;
                 key
             }
             Err(error) => return Err(error),
@@ -61,13 +61,4 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     (digits.len() == 64).then(|| digits.chunks(2).map(byte).collect())?
-}
-
-/// Writes a file that only its owner reads, whole or not at all.
-fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = file.with_extension("new");
-    let mut out = File::options().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    fs::rename(aside, file)
 }

@@ -21,6 +21,7 @@ use crate::sandbox::ids::Ids;
 use crate::sandbox::{Mount, Program, Sandbox};
 use crate::supervisor::protocol::Phase;
 use crate::supervisor::spec::{self, LogLimits, Spec};
+use crate::sys::file::put;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, Request};
 use http_body_util::BodyExt;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -227,7 +229,7 @@ impl Commands<'_> {
 
     /// The administrator's token, made with the manager's folder.
     fn administrator(&self) -> Result<String, Report> {
-        let file = self.layout.manager().join("data").join("admin.token");
+        let file = self.data().join("admin.token");
         if let Ok(token) = fs::read_to_string(&file)
             && !token.is_empty()
         {
@@ -236,10 +238,7 @@ impl Commands<'_> {
         let random = || crate::sys::process::random_name();
         let make = || {
             let token = format!("alien_admin_{}{}", random()?, random()?);
-            let aside = file.with_extension("new");
-            fs::write(&aside, &token)?;
-            fs::set_permissions(&aside, fs::Permissions::from_mode(0o600))?;
-            fs::rename(&aside, &file)?;
+            put(&file, 0o600, |file| file.write_all(token.as_bytes()))?;
             Ok(token)
         };
         make().map_err(|error| unusable(&file, &error))

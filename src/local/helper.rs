@@ -7,11 +7,12 @@ use crate::model::names::fingerprint;
 use crate::sandbox::ids::Ids;
 use crate::sandbox::probe::Capability;
 use crate::supervisor::protocol::{Op, SCANNER};
+use crate::sys::file::put;
 use crate::sys::time;
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -64,14 +65,7 @@ fn copy_in(packaged: &Path, place: impl Fn(&str) -> PathBuf) -> Result<(PathBuf,
         let bytes = fs::read(packaged).map_err(missing)?;
         let dir = program.parent().unwrap_or(&program);
         make_dir(dir)?;
-        let copy = || {
-            // Named for this process: two that install at once both end with a whole file.
-            let staged = dir.join(format!(".{}", crate::sys::process::random_name()?));
-            fs::write(&staged, &bytes)?;
-            fs::set_permissions(&staged, fs::Permissions::from_mode(0o700))?;
-            fs::rename(&staged, &program)
-        };
-        copy().map_err(|error| unusable(&program, &error))?;
+        put(&program, 0o700, |file| file.write_all(&bytes)).map_err(|error| unusable(&program, &error))?;
     }
     Ok((program, digest))
 }

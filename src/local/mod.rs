@@ -271,7 +271,8 @@ impl Platform for Local {
         let observed = observe::observe(&self.layout, deployment).await;
         let machine = self.machine().await?;
         let digests = self.resolve(machine, deployment, stack).await?;
-        let manager = commands::url(&self.layout);
+        let takes_commands = stack.daemons().any(|daemon| daemon.commands_enabled);
+        let manager = if takes_commands { commands::url(&self.layout) } else { String::new() };
         let mut desired = Vec::with_capacity(stack.resources.len());
         for (id, entry) in stack.resources.iter() {
             let Resource::Daemon(daemon) = &entry.config else {

@@ -1,12 +1,11 @@
 //! What a supervisor is told to keep alive.
 
 use crate::sandbox::{Program, Sandbox};
-use crate::sys::Context;
+use crate::sys::{Context, file};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The file's name in a daemon's folder.
@@ -78,12 +77,6 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
 
 /// Writes a JSON document whole or not at all, readable by its owner only: it may hold secrets.
 pub fn write<T: Serialize>(path: &Path, document: &T) -> io::Result<()> {
-    let staged = path.with_extension(format!("{}.tmp", std::process::id()));
     let bytes = serde_json::to_vec(document).map_err(io::Error::other)?;
-    let write = || {
-        let mut file: File = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-        file.write_all(&bytes)?;
-        fs::rename(&staged, path)
-    };
-    write().context(|| format!("write {}", path.display())).inspect_err(|_| drop(fs::remove_file(&staged)))
+    file::put(path, 0o600, |file| file.write_all(&bytes)).context(|| format!("write {}", path.display()))
 }

@@ -3,6 +3,7 @@
 //! Everything here is a thin, safe name for a Linux call; none of it decides anything. It uses libc only, because
 //! the helper is what stays resident: see `supervisor`.
 
+pub mod file;
 pub mod memory;
 pub mod mount;
 pub mod path;
