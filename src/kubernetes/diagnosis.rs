@@ -95,6 +95,11 @@ pub fn annotation<'p>(pod: &'p Pod, key: &str) -> Option<&'p str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
+/// The daemon of a deployment that a pod is of.
+pub fn daemon_of<'p>(pod: &'p Pod, deployment: &str) -> Option<&'p str> {
+    annotation(pod, labels::RESOURCE).filter(|_| annotation(pod, labels::DEPLOYMENT) == Some(deployment))
+}
+
 /// The daemon's container in a pod.
 pub fn container(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|container| container.name == CONTAINER)

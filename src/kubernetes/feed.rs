@@ -71,6 +71,10 @@ enum Change<T> {
     Gone(T),
     /// The list is whole.
     Listed,
+}
+
+/// Why nothing is told.
+enum Trouble {
     /// The server does not let us see.
     Refused(Error),
     /// The server is away.
@@ -90,18 +94,16 @@ impl Feed {
         );
         let deployments: Api<DynamicObject> = Api::namespaced_with(client.clone(), &cluster.namespace, &resource);
         let pods: Api<Pod> = Api::namespaced(client, &cluster.namespace);
+        let listener = |what| Listener {
+            state: Arc::clone(&state),
+            tell: tell.clone(),
+            deployment: deployment.to_owned(),
+            server: cluster.entrance.server.clone(),
+            what,
+        };
         let mut tasks = JoinSet::new();
-        let (known, told, name) = (Arc::clone(&state), tell.clone(), deployment.to_owned());
-        let server = cluster.entrance.server.clone();
-        tasks.spawn(follow(deployments, config.clone(), move |change| {
-            lock(&known).deployment(change, &name, &server);
-            told.send_modify(|count| *count += 1);
-        }));
-        let (known, name, server) = (Arc::clone(&state), deployment.to_owned(), cluster.entrance.server.clone());
-        tasks.spawn(follow(pods, config, move |change| {
-            lock(&known).pod(change, &name, &server);
-            tell.send_modify(|count| *count += 1);
-        }));
+        tasks.spawn(follow(deployments, config.clone(), listener("deployments"), State::deployment));
+        tasks.spawn(follow(pods, config, listener("pods"), State::pod));
         Feed { state, changes, _tasks: tasks }
     }
 
@@ -157,21 +159,41 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn follow<K>(api: Api<K>, config: watcher::Config, mut tell: impl FnMut(Change<K>))
+/// Whom one watch tells.
+struct Listener {
+    state: Arc<Mutex<State>>,
+    tell: watch::Sender<u64>,
+    deployment: String,
+    server: String,
+    /// What is watched, for people.
+    what: &'static str,
+}
+
+async fn follow<K>(api: Api<K>, config: watcher::Config, to: Listener, take: fn(&mut State, Change<K>, &str))
 where
     K: kube::Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
 {
     let mut events = std::pin::pin!(watcher(api, config).backoff(Pause::default()));
     // It goes on for ever: after an error it begins again, each time a little later.
     while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => tell(Change::Listing),
-            Ok(Event::InitApply(object) | Event::Apply(object)) => tell(Change::Put(object)),
-            Ok(Event::InitDone) => tell(Change::Listed),
-            Ok(Event::Delete(object)) => tell(Change::Gone(object)),
-            Err(error) if is_refused(&error) => tell(Change::Refused(error)),
-            Err(_) => tell(Change::Lost),
+        let told = match event {
+            Ok(Event::Init) => Ok(Change::Listing),
+            Ok(Event::InitApply(object) | Event::Apply(object)) => Ok(Change::Put(object)),
+            Ok(Event::InitDone) => Ok(Change::Listed),
+            Ok(Event::Delete(object)) => Ok(Change::Gone(object)),
+            Err(error) if is_refused(&error) => Err(Trouble::Refused(error)),
+            Err(_) => Err(Trouble::Lost),
+        };
+        let mut state = lock(&to.state);
+        match told {
+            Ok(change) => {
+                state.refused = None;
+                take(&mut state, change, &to.deployment);
+            }
+            Err(trouble) => state.trouble(trouble, to.what, &to.server),
         }
+        drop(state);
+        to.tell.send_modify(|count| *count += 1);
     }
 }
 
@@ -220,19 +242,16 @@ impl Backoff for Pause {
 }
 
 impl State {
-    fn deployment(&mut self, change: Change<DynamicObject>, deployment: &str, server: &str) {
-        if !matches!(change, Change::Lost) {
-            self.refused = None;
+    fn trouble(&mut self, trouble: Trouble, what: &str, server: &str) {
+        match trouble {
+            Trouble::Refused(error) => self.refused = Some(refusal(error, what, server)),
+            Trouble::Lost => self.losses += 1,
         }
+        self.tell_all();
+    }
+
+    fn deployment(&mut self, change: Change<DynamicObject>, deployment: &str) {
         match change {
-            Change::Refused(error) => {
-                self.refused = Some(refusal(error, "deployments", server));
-                self.tell_all();
-            }
-            Change::Lost => {
-                self.losses += 1;
-                self.tell_all();
-            }
             Change::Listing => self.listing(DEPLOYMENTS),
             Change::Listed => {
                 let gone = self.listed(DEPLOYMENTS);
@@ -254,24 +273,9 @@ impl State {
         }
     }
 
-    fn pod(&mut self, change: Change<Pod>, deployment: &str, server: &str) {
-        let place = |pod: &Pod| {
-            let ours = diagnosis::annotation(pod, labels::DEPLOYMENT) == Some(deployment);
-            let id = diagnosis::annotation(pod, labels::RESOURCE).filter(|_| ours)?;
-            Some((id.to_owned(), pod.metadata.name.clone()?))
-        };
-        if !matches!(change, Change::Lost) {
-            self.refused = None;
-        }
+    fn pod(&mut self, change: Change<Pod>, deployment: &str) {
+        let place = |pod: &Pod| Some((diagnosis::daemon_of(pod, deployment)?.to_owned(), pod.metadata.name.clone()?));
         match change {
-            Change::Refused(error) => {
-                self.refused = Some(refusal(error, "pods", server));
-                self.tell_all();
-            }
-            Change::Lost => {
-                self.losses += 1;
-                self.tell_all();
-            }
             Change::Listing => self.listing(PODS),
             Change::Listed => {
                 let gone = self.listed(PODS);

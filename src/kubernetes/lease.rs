@@ -106,22 +106,16 @@ pub async fn take(
 ) -> Result<Guard, Report> {
     let name = record::lease_name(deployment);
     let identity = identity()?;
-    // Nearly always it is as it was seen: then one request takes it.
-    if let Some(Seen { lease, record }) = seen
-        && lease.as_ref().is_none_or(|lease| holder(lease).is_none())
-    {
-        let result;
-        (result, done) = attempt(cluster, deployment, lease, record, &identity, done).await?;
-        match result {
-            Ok(()) => return Ok(hold(cluster, name, identity, true, done)),
-            Err(error) if matches!(error.http_status_code, 409 | 404) => {}
-            Err(error) => return Err(error),
-        }
-    }
+    // One that was held then has to be looked at again.
+    let mut seen = seen.filter(|seen| seen.lease.as_ref().is_none_or(|lease| holder(lease).is_none()));
     let mut watched: Option<(String, Instant)> = None;
     let mut told = false;
     loop {
-        let lease = cluster.get(Kind::Lease, &name).await?;
+        // Nearly always it is as it was seen: then one request takes it.
+        let (lease, record, seamless) = match seen.take() {
+            Some(Seen { lease, record }) => (lease, record, true),
+            None => (cluster.get(Kind::Lease, &name).await?, None, false),
+        };
         if let Some(lease) = &lease {
             if !labels::is_of(lease, deployment) {
                 let message = format!("the Lease {name:?} in namespace {:?} is not ours", cluster.namespace);
@@ -151,9 +145,9 @@ pub async fn take(
             }
         }
         let result;
-        (result, done) = attempt(cluster, deployment, lease, None, &identity, done).await?;
+        (result, done) = attempt(cluster, deployment, lease, record, &identity, done).await?;
         match result {
-            Ok(()) => return Ok(hold(cluster, name, identity, false, done)),
+            Ok(()) => return Ok(hold(cluster, name, identity, seamless, done)),
             // Somebody was quicker.
             Err(error) if matches!(error.http_status_code, 409 | 404) => {}
             Err(error) => return Err(error),

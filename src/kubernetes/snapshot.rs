@@ -63,10 +63,7 @@ pub async fn pods(cluster: &Cluster, deployment: &str) -> Result<BTreeMap<String
     let all: Vec<Pod> = cluster.list_at(&path, &labels::of_deployment(deployment), &doing).await?;
     let mut pods: BTreeMap<String, Vec<Pod>> = BTreeMap::new();
     for pod in all {
-        if diagnosis::annotation(&pod, labels::DEPLOYMENT) != Some(deployment) {
-            continue;
-        }
-        if let Some(id) = diagnosis::annotation(&pod, labels::RESOURCE) {
+        if let Some(id) = diagnosis::daemon_of(&pod, deployment) {
             pods.entry(id.to_owned()).or_default().push(pod);
         }
     }
