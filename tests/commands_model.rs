@@ -36,7 +36,7 @@ fn command(deadline: Option<u64>) -> Command {
         deployment: "deployment".to_owned(),
         target: Target { resource_id: "worker".to_owned(), resource_type: "daemon".to_owned() },
         name: "go".to_owned(),
-        params: b"null".to_vec(),
+        params: b"null".as_slice().into(),
         created_at: 0,
         deadline,
         idempotency_key: None,

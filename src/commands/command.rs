@@ -12,6 +12,7 @@
 use super::clock::Millis;
 use super::protocol::{State, Target};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// A command.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +24,8 @@ pub struct Command {
     pub deployment: String,
     pub target: Target,
     pub name: String,
-    pub params: Vec<u8>,
+    /// Shared: they are large, never change, and a command is copied with each change.
+    pub params: Arc<[u8]>,
     pub created_at: Millis,
     pub deadline: Option<Millis>,
     pub idempotency_key: Option<String>,

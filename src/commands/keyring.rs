@@ -4,16 +4,20 @@ use super::clock::Millis;
 use super::store::{Broken, Store};
 use super::tokens::{Record, Role, Scope, hash, random_text};
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Bytes of chance in a token: nobody guesses them, so a plain hash keeps them.
 const RANDOM: usize = 32;
 /// And in its name, which only tells it from others.
 const NAME: usize = 9;
+/// The name of the token that came in a file: whoever has the file has it, and nothing here revokes it.
+const FROM_FILE: &str = "tok_file";
 
 /// Every token there is, by its hash: looking one up tells nothing about how near a guess was.
 #[derive(Default)]
-pub struct Tokens(RwLock<HashMap<[u8; 32], Record>>);
+pub struct Tokens(RwLock<All>);
+
+type All = HashMap<[u8; 32], Record>;
 
 impl Tokens {
     /// Those of the store, and the one that comes from outside, for who has it in a file.
@@ -21,7 +25,7 @@ impl Tokens {
         let mut all: HashMap<_, _> = store.tokens().await?.into_iter().map(|record| (record.hash, record)).collect();
         if let Some(token) = admin {
             let record = Record {
-                id: "tok_file".to_owned(),
+                id: FROM_FILE.to_owned(),
                 hash: hash(token),
                 scope: Scope::Admin,
                 created_at: 0,
@@ -32,11 +36,19 @@ impl Tokens {
         Ok(Tokens(RwLock::new(all)))
     }
 
+    fn all(&self) -> RwLockReadGuard<'_, All> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all_mut(&self) -> RwLockWriteGuard<'_, All> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What a token lets do, while it is valid.
     pub fn scope(&self, token: &str, now: Millis) -> Option<Scope> {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all();
         let record = all.get(&hash(token))?;
-        record.expires_at.is_none_or(|at| now < at).then(|| record.scope.clone())
+        record.is_valid(now).then(|| record.scope.clone())
     }
 
     /// Makes a token; gives it, which is said this once only.
@@ -57,17 +69,14 @@ impl Tokens {
             expires_at,
         };
         store.add_token(record.clone()).await?;
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(record.hash, record.clone());
+        self.all_mut().insert(record.hash, record.clone());
         Ok((token, record))
     }
 
     /// Revokes a token; whether there was one.
     pub async fn revoke(&self, store: &dyn Store, id: &str) -> Result<bool, Broken> {
         let there = store.remove_token(id).await?;
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|_, record| record.id != id || record.id == "tok_file");
+        self.all_mut().retain(|_, record| record.id != id || record.id == FROM_FILE);
         Ok(there)
     }
 
@@ -80,13 +89,13 @@ impl Tokens {
         resource: Option<&str>,
     ) -> Result<usize, Broken> {
         let ids = store.remove_tokens(role, deployment, resource).await?;
-        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, record| !ids.contains(&record.id));
+        self.all_mut().retain(|_, record| !ids.contains(&record.id));
         Ok(ids.len())
     }
 
     /// All, the oldest first.
     pub fn list(&self) -> Vec<Record> {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all();
         let mut records: Vec<Record> = all.values().cloned().collect();
         records.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         records
@@ -94,8 +103,8 @@ impl Tokens {
 
     /// The daemons of a deployment that take commands: those that somebody may receive for.
     pub fn targets(&self, of_deployment: &str, now: Millis) -> Vec<String> {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let valid = all.values().filter(|record| record.expires_at.is_none_or(|at| now < at));
+        let all = self.all();
+        let valid = all.values().filter(|record| record.is_valid(now));
         let mut targets: Vec<String> = valid
             .filter_map(|record| match &record.scope {
                 Scope::Receive { deployment, resource } if deployment == of_deployment => Some(resource.clone()),

@@ -107,6 +107,13 @@ pub struct Record {
     pub expires_at: Option<Millis>,
 }
 
+impl Record {
+    /// Whether it still lets do something.
+    pub fn is_valid(&self, now: Millis) -> bool {
+        self.expires_at.is_none_or(|at| now < at)
+    }
+}
+
 /// The hash that is kept of a token.
 pub fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()

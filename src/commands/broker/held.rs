@@ -83,6 +83,13 @@ impl Open {
     }
 }
 
+/// Lets a command wait for its daemon, in its place, and wakes a receiver.
+pub fn enqueue(queues: &mut HashMap<Key, Queue>, key: Key, command: &Command) {
+    let queue = queues.entry(key).or_default();
+    queue.pending.insert(command.number, command.id.clone());
+    queue.wake.notify_one();
+}
+
 impl Inner {
     /// Takes in a command that is on disk.
     pub fn take_in(&mut self, command: Command) -> Seen {
@@ -98,9 +105,7 @@ impl Inner {
         if let Some(lease) = &command.lease {
             self.leases.insert(lease.id.clone(), command.id.clone());
         } else {
-            let queue = self.queues.entry(open.key()).or_default();
-            queue.pending.insert(command.number, command.id.clone());
-            queue.wake.notify_one();
+            enqueue(&mut self.queues, open.key(), &command);
         }
         open.schedule(&mut self.due);
         self.open.insert(command.id.clone(), open);

@@ -12,7 +12,7 @@ use super::limits::Limits;
 use super::metrics::Metrics;
 use super::protocol::State;
 use super::store::{Broken, Made, Store};
-use held::Inner;
+use held::{Inner, enqueue};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -305,10 +305,7 @@ impl Broker {
                 open.put(next);
                 open.schedule(&mut inner.due);
                 self.store.note(&open.command);
-                let (key, number) = (open.key(), open.command.number);
-                let queue = inner.queues.entry(key).or_default();
-                queue.pending.insert(number, id.to_owned());
-                queue.wake.notify_one();
+                enqueue(&mut inner.queues, open.key(), &open.command);
                 return Ok(());
             }
             open.ending = true;
@@ -372,9 +369,7 @@ impl Broker {
             if let Some(open) = inner.open.get_mut(&ended.id) {
                 open.ending = false;
                 if open.command.state == State::Pending {
-                    let queue = inner.queues.entry(open.key()).or_default();
-                    queue.pending.insert(ended.number, ended.id);
-                    queue.wake.notify_one();
+                    enqueue(&mut inner.queues, open.key(), &open.command);
                 }
             }
             return Err(broken.into());

@@ -32,8 +32,13 @@ pub struct Wait {
 }
 
 impl Wait {
-    fn time(&self) -> Duration {
-        wait(self.wait.unwrap_or_default())
+    /// A command once it has ended, or as it is when the time is over.
+    async fn on(&self, manager: &Manager, seen: Seen) -> Result<Seen, Answer> {
+        let time = wait(self.wait.unwrap_or_default());
+        if seen.command.state.is_terminal() || time.is_zero() {
+            return Ok(seen);
+        }
+        Ok(manager.broker.wait(&seen.command.id, time).await?)
     }
 }
 
@@ -55,11 +60,9 @@ pub async fn create(
     caller.must_invoke(&create.deployment_id)?;
     let command = command(&manager, create, &headers)?;
     let id = command.id.clone();
-    let mut seen = manager.broker.create(command).await?;
+    let seen = manager.broker.create(command).await?;
     let status = if seen.command.id == id { StatusCode::CREATED } else { StatusCode::OK };
-    if !seen.command.state.is_terminal() && !wait.time().is_zero() {
-        seen = manager.broker.wait(&seen.command.id, wait.time()).await?;
-    }
+    let seen = wait.on(&manager, seen).await?;
     let next = if seen.command.state.is_terminal() { "done" } else { "poll" };
     Ok((status, Json(Created { view: view(&seen), inline_allowed_up_to: INLINE_LIMIT, next })))
 }
@@ -86,7 +89,7 @@ fn command(manager: &Manager, create: Create, headers: &HeaderMap) -> Result<Com
         target: target(manager, &create.deployment_id, create.target_resource_id, now)?,
         deployment: create.deployment_id,
         name: create.command,
-        params: create.params.map_or_else(|| Ok(b"null".to_vec()), |body| bytes("params", body))?,
+        params: create.params.map_or_else(|| Ok(b"null".to_vec()), |body| bytes("params", body))?.into(),
         created_at: now,
         deadline,
         idempotency_key: create.idempotency_key,
@@ -139,11 +142,8 @@ pub async fn read(
     Named(id): Named<String>,
     Asked(wait): Asked<Wait>,
 ) -> Result<Json<View>, Answer> {
-    let mut seen = visible(&manager, &caller, &id).await?;
-    if !seen.command.state.is_terminal() && !wait.time().is_zero() {
-        seen = manager.broker.wait(&id, wait.time()).await?;
-    }
-    Ok(Json(view(&seen)))
+    let seen = visible(&manager, &caller, &id).await?;
+    Ok(Json(view(&wait.on(&manager, seen).await?)))
 }
 
 /// `POST /v1/commands/{id}/cancel`: one that has ended stays as it is, and is no error where it was cancelled.

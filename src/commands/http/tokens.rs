@@ -58,6 +58,10 @@ fn told(record: &Record, token: Option<String>) -> Told {
     }
 }
 
+fn role(name: &str) -> Result<Role, Answer> {
+    Role::parse(name).ok_or_else(|| Answer::invalid("role is receive, invoke or admin"))
+}
+
 pub async fn create(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
@@ -65,7 +69,7 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<Told>), Answer> {
     caller.must_administer()?;
     let Json(wanted) = body?;
-    let role = Role::parse(&wanted.role).ok_or_else(|| Answer::invalid("role is receive, invoke or admin"))?;
+    let role = role(&wanted.role)?;
     let scope = Scope::new(role, wanted.deployment_id, wanted.resource_id).map_err(Answer::invalid)?;
     if wanted.expires_in_seconds.is_some_and(|seconds| seconds > LONGEST) {
         return Err(Answer::invalid(format!(
@@ -114,11 +118,10 @@ pub async fn revoke_all(
     Asked(which): Asked<Which>,
 ) -> Result<Json<Value>, Answer> {
     caller.must_administer()?;
-    let role = Role::parse(&which.role).ok_or_else(|| Answer::invalid("role is receive, invoke or admin"))?;
+    let role = role(&which.role)?;
     let revoked = to_its_end(async move {
         let (deployment, resource) = (which.deployment_id.as_str(), which.resource_id.as_deref());
         manager.tokens.revoke_all(manager.store.as_ref(), role, deployment, resource).await
     });
-    let revoked = revoked.await;
-    Ok(Json(json!({ "revoked": revoked.map_err(Failure::Broken)? })))
+    Ok(Json(json!({ "revoked": revoked.await.map_err(Failure::Broken)? })))
 }

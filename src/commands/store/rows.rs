@@ -30,7 +30,7 @@ pub fn read(row: &Row<'_>) -> Result<Command> {
         deployment: row.get(2)?,
         target: Target { resource_id: row.get(3)?, resource_type: row.get(4)? },
         name: row.get(5)?,
-        params: row.get(6)?,
+        params: row.get::<_, Vec<u8>>(6)?.into(),
         created_at: millis(7)?.unwrap_or_default(),
         deadline: millis(8)?,
         idempotency_key: row.get(9)?,

@@ -100,7 +100,7 @@ impl Store for Sqlite {
 
     fn note(&self, command: &Command) {
         // Where the writer is gone, the next who waits is told.
-        let _ = self.writes.send(Write::Note(Box::new(Command { params: Vec::new(), ..command.clone() })));
+        let _ = self.writes.send(Write::Note(Box::new(command.clone())));
     }
 
     async fn find(&self, id: &str) -> std::result::Result<Option<Command>, Broken> {

@@ -84,7 +84,7 @@ fn commit(connection: &mut Connection, batch: Vec<Write>) {
 
 fn apply(connection: &Connection, write: Write, answers: &mut Vec<Answer>) -> Result<()> {
     match write {
-        Write::Create(command, reply) => later(answers, reply, create(connection, *command)),
+        Write::Create(command, reply) => later(answers, reply, create(connection, &command)),
         Write::Finish(command, reply) => later(answers, reply, update(connection, &command)),
         Write::Note(command) => update(connection, &command),
         Write::Forget(before, most, reply) => later(answers, reply, forget(connection, before, most)),
@@ -107,20 +107,19 @@ fn later<T: 'static>(answers: &mut Vec<Answer>, reply: Reply<T>, value: Result<T
     Ok(())
 }
 
-fn create(connection: &Connection, mut command: Command) -> Result<Made> {
-    if let Some(there) = same(connection, &command)? {
+fn create(connection: &Connection, command: &Command) -> Result<Made> {
+    if let Some(there) = same(connection, command)? {
         return Ok(Made::There(Box::new(there)));
     }
     let sql = "INSERT INTO commands (id, deployment, target_id, target_type, name, params, created_at, deadline,
         idempotency_key, traceparent, state, attempt) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
-    let params_of = std::mem::take(&mut command.params);
     connection.prepare_cached(sql)?.execute(params![
         command.id,
         command.deployment,
         command.target.resource_id,
         command.target.resource_type,
         command.name,
-        params_of,
+        &*command.params,
         command.created_at as i64,
         command.deadline.map(|at| at as i64),
         command.idempotency_key,
