@@ -91,6 +91,9 @@ impl Helper {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let key = fingerprint(format!("{}\n{boot}\n{ids}", self.digest), 16);
         let remembered = self.layout.root().join(format!("probe-{key}.json"));
+        // One at a time in this process: calls that begin together would try in one folder, and disturb each other.
+        static TRYING: Mutex<()> = Mutex::new(());
+        let _turn = TRYING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(capability) = crate::supervisor::spec::read(&remembered) {
             return Ok(capability);
         }
