@@ -69,6 +69,21 @@ describe("a signal", () => {
     const deployment = await bed.deploy(small("late", "wait=300", "ready"))
     expect(await eventually(() => bed.one(deployment, "d"), ({ state }) => state === "running")).toMatchObject({ restarts: 0 })
   })
+
+  // The next deploy finds a supervisor that is just beginning, and asks it to start what it is about to start.
+  test("while a sandbox is made ends no call with two of them made at once", async () => {
+    const cutShort = async (name) => {
+      const controller = new AbortController()
+      await failure(alien.deploy(small(name), bed.options({
+        signal: controller.signal,
+        onEvent: ({ state }) => state === "starting" && controller.abort(reason),
+      })))
+      return bed.one(await bed.deploy(small(name)), "d")
+    }
+    // Side by side, so that they hold each other up at every moment.
+    const statuses = await Promise.all(Array.from({ length: 60 }, (_, index) => cutShort(`cut-${index}`)))
+    for (const status of statuses) expect(status).toMatchObject({ state: "running", restarts: 0 })
+  })
 })
 
 test("a time-out says what the call was doing", async () => {

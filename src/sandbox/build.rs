@@ -2,6 +2,7 @@
 
 use super::report::{tell, verdict};
 use super::{Failure, Mount, Namespaces, Program, Sandbox, Top, copy, dev, exec, proc};
+use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Fork, Pid};
 use crate::sys::{Context, mount, path, signal, socket};
 use std::fs;
@@ -12,10 +13,13 @@ use std::path::{Path, PathBuf};
 
 const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
-/// A sandbox that is being built. Its socket is readable once [`Build::finish`] has something to take.
+/// A sandbox that is being built. Its socket is readable once [`Build::finish`] has something to take. One that is dropped
+/// instead has left no mount when that returns: two users of one writable top disturb each other.
 pub struct Build {
     /// The child that builds.
     pub pid: Pid,
+    /// The same child, whoever has reaped it meanwhile. `None` once its work was taken.
+    handle: Option<OwnedFd>,
     socket: OwnedFd,
     /// What the child said where it could not even make its namespaces.
     early: Option<Failure>,
@@ -38,13 +42,15 @@ pub fn start(sandbox: &Sandbox, program: &Program) -> io::Result<Build> {
         }
         Fork::Parent(pid) => {
             drop(theirs);
+            let handle = Some(process::pidfd_open(pid)?);
+            let mut build = Build { pid, handle, socket: ours, early: None };
             // The child asks for its ids as soon as it is in its user namespace.
-            let early = verdict(&ours).err();
-            if early.is_none() {
+            build.early = verdict(&build.socket).err();
+            if build.early.is_none() {
                 sandbox.ids.apply_to(pid)?;
-                socket::send(&ours, b"m")?;
+                socket::send(&build.socket, b"m")?;
             }
-            Ok(Build { pid, socket: ours, early })
+            Ok(build)
         }
     }
 }
@@ -56,10 +62,22 @@ impl Build {
     }
 
     /// The built sandbox, or why it could not be built. Waits for the child's word where it has not come yet.
-    pub fn finish(self) -> Result<Namespaces, Failure> {
-        self.early.map_or(Ok(()), Err)?;
+    pub fn finish(mut self) -> Result<Namespaces, Failure> {
+        self.early.take().map_or(Ok(()), Err)?;
         verdict(&self.socket)?;
-        Ok(Namespaces::of(self.pid)?)
+        let namespaces = Namespaces::of(self.pid)?;
+        self.handle = None;
+        Ok(namespaces)
+    }
+}
+
+impl Drop for Build {
+    fn drop(&mut self) {
+        let Some(handle) = &self.handle else { return };
+        let _ = process::pidfd_kill(handle, libc::SIGKILL);
+        let mut ended = PollSet::default();
+        let key = ended.add(handle);
+        while ended.wait(None).is_ok() && !ended.ready(key) {}
     }
 }
 

@@ -374,6 +374,7 @@ impl Supervisor {
                 self.move_to(Stage::Stopping { kill_at, killed: false, then });
             }
             (None, Then::Start) => {
+                // With it goes a sandbox that is being built for what may not be wanted any more.
                 self.stage = Stage::Done;
                 self.start();
             }
@@ -388,7 +389,10 @@ impl Supervisor {
             Op::Restart => {
                 self.state.failures = 0;
                 self.failure = None;
-                self.stop(Then::Start);
+                // What is being built is being started.
+                if !matches!(self.stage, Stage::Building(_)) {
+                    self.stop(Then::Start);
+                }
                 self.accept(caller);
             }
             Op::Update => self.asked_to_update(caller),

@@ -1,7 +1,6 @@
 //! Running another version: tried beside the one that runs, and taken back when it does not stay up.
 
 use super::{Supervisor, Then, Version};
-
 use crate::sandbox::{Failure, Namespaces, build};
 use crate::supervisor::control::CallerId;
 use crate::supervisor::protocol::{LastExit, RolledBack};
@@ -40,7 +39,7 @@ impl Supervisor {
             self.switch_to(next, namespaces)?;
             return Ok(None);
         }
-        if old.top != new.top || self.child.is_none() {
+        if old.top != new.top {
             return Ok(Some((next.clone(), build::start(new, &next.program)?)));
         }
         // The same writable top under other mounts: overlayfs allows one user of it at a time.
@@ -63,7 +62,10 @@ impl Supervisor {
         let _ = fs::remove_file(path(spec::PREVIOUS));
         fs::hard_link(path(spec::CURRENT), path(spec::PREVIOUS)).context(|| "keep the former spec".to_owned())?;
         fs::rename(path(spec::NEXT), path(spec::CURRENT)).context(|| "put the new spec in place".to_owned())?;
-        let former = std::mem::replace(&mut self.current, Version { spec: next, namespaces });
+        let mut former = std::mem::replace(&mut self.current, Version { spec: next, namespaces });
+        if former.spec.sandbox.top == self.current.spec.sandbox.top {
+            former.namespaces = None;
+        }
         let was_good = self.state.good_version.as_ref() == Some(&former.spec.version);
         self.former = was_good.then_some(former);
         self.rolled_back = None;
