@@ -7,7 +7,9 @@ use super::history::{self, Past};
 use super::kind::{Kind, Object};
 use super::labels::{self, Owner};
 use super::lease::Held;
+use super::manifest;
 use super::options::OnFailure;
+use super::ownership;
 use super::removal;
 use super::rollout::{Rollout, Stopped};
 use super::snapshot::Snapshot;
@@ -17,8 +19,13 @@ use crate::engine::plan::Action;
 use crate::error::Report;
 use crate::sys::time;
 use futures_util::future::try_join_all;
-use serde_json::json;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
+
+/// Within this a kubelet knows of a Secret's change, also one that does not watch Secrets but reads them now and then
+/// (`configMapAndSecretChangeDetectionStrategy`).
+const NEWS: SignedDuration = SignedDuration::from_secs(90);
 
 /// Objects whose fields are taken over from those who changed them in passing.
 pub type Forced = BTreeSet<(Kind, String)>;
@@ -56,7 +63,8 @@ impl Change<'_> {
             None => return Ok(()),
         };
         let mut rollout = self.rollout(deployment);
-        rollout.new_credentials = wanted.changed.iter().any(|object| object.kind == Kind::Secret);
+        rollout.new_credentials = wanted.changed.iter().any(|object| object.kind == Kind::Secret)
+            || self.has_new_credentials(&deployment.body);
         match (rollout.wait().await, former) {
             (Ok(()), former) => {
                 let mut past = history::past(self.snapshot, self.owner.id);
@@ -106,6 +114,13 @@ impl Change<'_> {
         self.held.check()?;
         let applied = try_join_all(deployment.into_iter().map(apply)).await?;
         Ok(applied.into_iter().next())
+    }
+
+    /// Whether the pull Secret that there was had been changed only just before this Deployment.
+    fn has_new_credentials(&self, deployment: &Value) -> bool {
+        let secret = self.snapshot.get(Kind::Secret, &manifest::pull_secret(&self.owner.name()));
+        let changed = secret.and_then(|secret| ownership::applied_at(&secret.body));
+        changed.zip(ownership::applied_at(deployment)).is_some_and(|(secret, now)| now.duration_since(secret) < NEWS)
     }
 
     async fn remove_all(&self, objects: Vec<(Kind, String)>) -> Result<(), Report> {

@@ -1,24 +1,33 @@
 //! Which fields of an object are ours: `metadata.managedFields` (structured-merge-diff's `FieldsV1`).
 
 use super::api::MANAGER;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 /// What we applied, as it is now: the part of the live object that we own. `None` where we own nothing.
 ///
 /// Applying it again changes nothing, unless the object is changed meanwhile.
 pub fn applied(live: &Value) -> Option<Value> {
-    let entries = live["metadata"]["managedFields"].as_array()?;
-    let ours = entries.iter().find(|entry| {
-        entry["manager"] == MANAGER
-            && entry["operation"] == "Apply"
-            && entry["subresource"].as_str().unwrap_or_default().is_empty()
-    })?;
+    let ours = our_entry(live)?;
     let mut object = extract(live, &ours["fieldsV1"]);
     for key in ["apiVersion", "kind"] {
         object[key] = live[key].clone();
     }
     object["metadata"]["name"] = live["metadata"]["name"].clone();
     Some(object)
+}
+
+/// When what we applied was last another than before, by the server's clock.
+pub fn applied_at(live: &Value) -> Option<Timestamp> {
+    our_entry(live)?["time"].as_str()?.parse().ok()
+}
+
+fn our_entry(live: &Value) -> Option<&Value> {
+    live["metadata"]["managedFields"].as_array()?.iter().find(|entry| {
+        entry["manager"] == MANAGER
+            && entry["operation"] == "Apply"
+            && entry["subresource"].as_str().unwrap_or_default().is_empty()
+    })
 }
 
 /// The part of `live` that `fields` names.

@@ -31,8 +31,8 @@ pub struct Rollout<'a> {
     pub id: &'a str,
     pub action: Action,
     pub events: &'a Events,
-    /// Whether its image pull Secret was changed with it: a kubelet may be told of that a little later than of the pod,
-    /// and then asks again.
+    /// Whether its image pull Secret was changed with it, or just before: a kubelet may be told of that a little later than
+    /// of the pod, and then asks again.
     pub new_credentials: bool,
 }
 
