@@ -40,8 +40,8 @@ async function whole(stream) {
   return Buffer.concat(chunks).toString()
 }
 
-/** The manager; it runs from `beforeAll` to the file's end. */
-function testManager() {
+/** The manager; it runs from `beforeAll`, or from when the test starts it, to the file's end. */
+function testManager({ start: startsItself = true } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "alien-test-"))
   const pids = new Set()
   const closers = []
@@ -52,17 +52,22 @@ function testManager() {
   its.start = async (...more) => {
     const file = path.join(folder, "admin")
     fs.writeFileSync(file, ADMIN)
-    its.process = start(PROGRAM, ["serve", "--data", path.join(folder, "data"), "--listen", listen, "--admin-token-file", file, ...more])
+    const where = more.includes("--listen") ? [] : ["--listen", listen]
+    its.process = start(PROGRAM, ["serve", "--data", path.join(folder, "data"), ...where, "--admin-token-file", file, ...more])
     pids.add(its.process.pid)
     const [line] = await its.process.until(/"url"/)
     its.url = JSON.parse(line).url
-    listen = its.url.replace("http://", "")
+    listen = new URL(its.url).host
   }
   its.ask = async (method, where, body, token = ADMIN) => {
     const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" }
-    const response = await fetch(its.url + where, { method, headers, body: body && JSON.stringify(body) })
-    const text = await response.text()
-    return { status: response.status, json: text === "" ? undefined : JSON.parse(text) }
+    const { request } = its.url.startsWith("https:") ? https : http
+    const response = await new Promise((resolve, reject) => {
+      const options = { method, headers, ca: its.ca, agent: false }
+      request(its.url + where, options, resolve).on("error", reject).end(body && JSON.stringify(body))
+    })
+    const text = await whole(response)
+    return { status: response.statusCode, json: text === "" ? undefined : JSON.parse(text) }
   }
   /** A new token: `{token, id}`. A daemon that has one to receive takes commands. */
   its.token = async (role, resourceId) => (await its.ask("POST", "/v1/tokens", { role, deploymentId: its.deployment, resourceId })).json
@@ -154,7 +159,7 @@ function testManager() {
       return { url: left.size === 0 ? where : `${where}?${left}`, body: text === "" ? "" : JSON.stringify(body) }
     })
 
-  beforeAll(() => its.start())
+  if (startsItself) beforeAll(() => its.start())
   afterAll(async () => {
     for (const close of closers) await close()
     for (const pid of [...pids].filter(isAlive)) process.kill(pid, "SIGKILL")

@@ -17,10 +17,13 @@ class Connection {
   #base
   #server
 
-  /** @param {string} address with or without the `/v1` that all calls begin with */
-  constructor(address) {
+  /**
+   * @param {string} address with or without the `/v1` that all calls begin with
+   * @param {string} [caFile] the certificates that a manager's own is signed with
+   */
+  constructor(address, caFile) {
     this.#base = parse(address)
-    this.#server = new Server(this.#base)
+    this.#server = new Server(this.#base, caFile)
   }
 
   /** Where a call goes: `path` is absolute below the manager's address, or a whole URL. */

@@ -136,6 +136,8 @@ export interface ReceiverOptions {
   token?: string
   /** Goes before the token, and is read again when the manager refuses it. @default `ALIEN_COMMANDS_TOKEN_FILE` */
   tokenFile?: string
+  /** PEM certificates that a manager's own is to be signed with, in place of Node's. @default `ALIEN_COMMANDS_CA_FILE` */
+  caFile?: string
   /** @default `ALIEN_DEPLOYMENT_ID` */
   deploymentId?: string
   /** The daemon whose commands are taken. @default `ALIEN_COMMANDS_TARGET_RESOURCE_ID` */
@@ -293,6 +295,8 @@ export interface CommandsClientOptions {
   deploymentId: string
   /** One that may invoke in the deployment. */
   token: string
+  /** PEM certificates that the manager's own is to be signed with, in place of Node's. */
+  caFile?: string
   /** Milliseconds that calls wait for their results. @default 60000 */
   timeout?: number
 }

@@ -13,7 +13,7 @@ class Manager {
 
   /** @param {ReturnType<typeof import("./settings.js").settings>} its */
   constructor(its) {
-    this.#connection = new Connection(its.url)
+    this.#connection = new Connection(its.url, its.caFile)
     this.#its = its
   }
 

@@ -36,6 +36,7 @@ function settings(options = {}, env = process.env) {
     its[name] = options[name] || env[variable]
     if (!its[name]) wrong.push(`${variable} is not set`)
   }
+  its.caFile = options.caFile || env.ALIEN_COMMANDS_CA_FILE || undefined
   its.target = { resourceId: its.resourceId, resourceType: options.resourceType || env.ALIEN_COMMANDS_TARGET_RESOURCE_TYPE || "daemon" }
   for (const [name, [variable, fallback, least, most]] of Object.entries(NUMBERS)) {
     const given = options[name] ?? (env[variable]?.trim() || fallback)

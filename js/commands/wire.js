@@ -5,6 +5,7 @@
 // Not node:http, nor fetch(): those take five and ten times the processor's time for each of these short exchanges, and a
 // receiver that is busy does little else.
 
+const fs = require("node:fs")
 const net = require("node:net")
 const { Answer } = require("./answer.js")
 
@@ -120,10 +121,15 @@ class Server {
   #all = new Set()
   #idle = []
   #session
+  #caFile
 
-  /** @param {URL} url of which only the origin counts */
-  constructor(url) {
+  /**
+   * @param {URL} url of which only the origin counts
+   * @param {string} [caFile] certificates that it is to be signed with, in place of Node's own
+   */
+  constructor(url, caFile) {
     this.#url = url
+    this.#caFile = caFile
   }
 
   /** One exchange, on a connection that is kept if there is one: the one that was used last. */
@@ -151,7 +157,9 @@ class Server {
     // It takes longer to load than all of the rest.
     const tls = require("node:tls")
     const servername = net.isIP(host) === 0 ? host : undefined
-    const socket = tls.connect({ host, port: Number(port || 443), servername, ALPNProtocols: ["http/1.1"], session: this.#session })
+    // Read at every connection: it may be replaced while we run.
+    const ca = this.#caFile === undefined ? undefined : fs.readFileSync(this.#caFile)
+    const socket = tls.connect({ host, port: Number(port || 443), servername, ca, ALPNProtocols: ["http/1.1"], session: this.#session })
     socket.on("session", (session) => (this.#session = session))
     return socket
   }

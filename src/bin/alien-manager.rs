@@ -2,6 +2,7 @@
 
 use alien_core::commands::limits::Limits;
 use alien_core::commands::server::{Config, serve};
+use alien_core::commands::tls::CertificateFiles;
 use clap::{Args, Parser, Subcommand};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -28,9 +29,18 @@ struct Serve {
     /// Folder for database and signing key; made where it is missing
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Address and port on loopback; port 0 takes any
+    /// Address and port; port 0 takes any. Without TLS, on loopback only
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: std::net::SocketAddr,
+    /// PEM file with the server's certificate and those that signed it; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// PEM file with the certificate's private key
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Speak plain HTTP on any address: where the network itself keeps everybody else out
+    #[arg(long, conflicts_with = "tls_certificate")]
+    allow_plain_http: bool,
     /// File with a token that may do everything
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
@@ -69,9 +79,13 @@ fn main() -> ExitCode {
     // SQLite makes files as everybody may read them.
     alien_core::sys::process::set_umask(0o077);
     tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_target(false).init();
+    let tls = given.tls_certificate.zip(given.tls_key).map(|(certificate, key)| CertificateFiles { certificate, key });
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let config = Config {
         data: given.data,
         listen: given.listen,
+        tls,
+        plain_http_allowed: given.allow_plain_http,
         admin_token_file: given.admin_token_file,
         limits: Limits {
             pending: given.most_pending,
@@ -88,7 +102,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = match runtime {
         Ok(runtime) => runtime.block_on(serve(config, |address| {
-            println!("{{\"url\":\"http://{address}\"}}");
+            println!("{{\"url\":\"{scheme}://{address}\"}}");
             tell_ready();
         })),
         Err(error) => Err(error.to_string()),

@@ -27,4 +27,5 @@ pub mod protocol;
 pub mod server;
 pub mod signing;
 pub mod store;
+pub mod tls;
 pub mod tokens;

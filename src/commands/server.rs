@@ -7,6 +7,7 @@ use super::limits::Limits;
 use super::metrics::Metrics;
 use super::signing::Signer;
 use super::store::{Sqlite, Store};
+use super::tls::{self, CertificateFiles};
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::middleware::map_response;
@@ -22,9 +23,11 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 /// A client that takes longer over a request's head has gone, or means ill. An idle connection ends after it as well, and
@@ -41,6 +44,10 @@ pub struct Config {
     /// Its folder: database, signing key, lock.
     pub data: PathBuf,
     pub listen: SocketAddr,
+    /// Without, the manager speaks plain HTTP.
+    pub tls: Option<CertificateFiles>,
+    /// Plain HTTP on other addresses than loopback: for networks that let nobody in who may not listen.
+    pub plain_http_allowed: bool,
     /// A file with a token that may do everything; more can be made with it.
     pub admin_token_file: Option<PathBuf>,
     pub limits: Limits,
@@ -51,8 +58,12 @@ pub struct Config {
 /// # Errors
 /// Why it could not begin, in a sentence.
 pub async fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), String> {
-    if !config.listen.ip().is_loopback() {
-        return Err(format!("{} is not on loopback: what travels there would be open to the network", config.listen));
+    let tls = config.tls.clone().map(tls::acceptor).transpose()?;
+    if tls.is_none() && !config.plain_http_allowed && !config.listen.ip().is_loopback() {
+        return Err(format!(
+            "{} is not on loopback, and tokens would be open to the network: give --tls-certificate and --tls-key",
+            config.listen
+        ));
     }
     make_private_folder(&config.data).map_err(|error| format!("{}: {error}", config.data.display()))?;
     let _lock = lock(&config.data)?;
@@ -83,14 +94,20 @@ pub async fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(),
         ready_future(response)
     });
     let service = router(manager).layer(tell_idle).layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT));
-    accept(listener, service, config.limits.connections, &broker).await?;
+    accept(listener, tls, service, config.limits.connections, &broker).await?;
     let _ = clock.await;
     // Who has which command: receivers go on with their leases before the manager that comes next.
     store.check().await.map_err(|broken| broken.0)
 }
 
 /// Answers until the process is asked to end; then lets what is under way come to its end.
-async fn accept(listener: TcpListener, service: Router, most: usize, broker: &Broker) -> Result<(), String> {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    service: Router,
+    most: usize,
+    broker: &Broker,
+) -> Result<(), String> {
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let (ending, ended) = watch::channel(false);
@@ -104,9 +121,9 @@ async fn accept(listener: TcpListener, service: Router, most: usize, broker: &Br
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let (service, ended) = (service.clone(), ended.clone());
+                    let (tls, service, ended) = (tls.clone(), service.clone(), ended.clone());
                     tokio::spawn(async move {
-                        answer(stream, service, ended).await;
+                        greet(stream, tls, service, ended).await;
                         drop(place);
                     });
                 }
@@ -128,9 +145,22 @@ async fn accept(listener: TcpListener, service: Router, most: usize, broker: &Br
     Ok(())
 }
 
-async fn answer(stream: TcpStream, service: Router, mut ended: watch::Receiver<bool>) {
+/// Takes a new connection, with TLS where that is spoken.
+async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, service: Router, ended: watch::Receiver<bool>) {
     // Answers are small and awaited: none is held back to fill a packet.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return answer(stream, service, ended).await };
+    match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => answer(stream, service, ended).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a client could not begin TLS"),
+        Err(_) => {}
+    }
+}
+
+async fn answer<S>(stream: S, service: Router, mut ended: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
