@@ -125,7 +125,7 @@ class CommandsClient {
       command: name,
       params: parameters(name, params),
       deadline: moment(options.deadline),
-      idempotencyKey: options.idempotencyKey ?? randomUUID(),
+      idempotencyKey: options.idempotencyKey ?? newKey(),
       targetResourceId: target,
     }
     const headers = options.traceparent === undefined ? {} : { traceparent: options.traceparent }
@@ -258,6 +258,11 @@ function moment(deadline) {
   const time = new Date(deadline)
   if (Number.isNaN(time.getTime())) throw misuse(`a deadline is a Date or an RFC 3339 time, not ${JSON.stringify(deadline)}`)
   return time.toISOString()
+}
+
+/** Keys that begin with the time stand side by side where a manager keeps them, and cost it less than scattered ones. */
+function newKey() {
+  return `${Date.now().toString(36)}-${randomUUID()}`
 }
 
 function milliseconds(value, name) {

@@ -10,6 +10,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// A request is a hundred small pieces of memory: libc's allocator takes a tenth of the manager's time for them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Keeps and delivers commands for daemons.
 #[derive(Parser)]
 #[command(name = "alien-manager", version)]

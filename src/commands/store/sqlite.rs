@@ -4,18 +4,20 @@
 //! the disk and not only in the kernel.
 
 use super::rows::{ALL, BRIEF, read, read_token};
-use super::writer::{self, Write};
+use super::writer::{self, Told, Write};
 use super::{Broken, Filter, Made, Store, schema};
 use crate::commands::clock::Millis;
 use crate::commands::command::Command;
 use crate::commands::protocol::State;
 use crate::commands::tokens::{Record, Role};
 use async_trait::async_trait;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, OpenFlags, OptionalExtension, Result, params};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 
 /// A database file.
@@ -27,6 +29,8 @@ pub struct Sqlite {
 
 impl Sqlite {
     /// Opens the file, which is made where it is missing, readable by its owner only.
+    ///
+    /// Answers come on the runtime that this is called on.
     ///
     /// # Errors
     /// Where it cannot be, is of a later version, or another manager has it open.
@@ -40,6 +44,8 @@ impl Sqlite {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "cache_size", -2048)?;
+            // What a statement does is decided once, and not again for each value that is put into it.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
             connection.set_prepared_statement_cache_capacity(32);
             schema::migrate(connection, file)
         };
@@ -51,7 +57,13 @@ impl Sqlite {
         reader.pragma_update(None, "cache_size", -1024).map_err(broken)?;
         let (writes, received) = channel();
         let thread = std::thread::Builder::new().name("store".to_owned()).stack_size(256 * 1024);
-        let started = thread.spawn(move || writer::run(connection, &received));
+        let (told, mut commits) = unbounded_channel::<Told>();
+        tokio::spawn(async move {
+            while let Some(commit) = commits.recv().await {
+                commit.pass_on();
+            }
+        });
+        let started = thread.spawn(move || writer::run(connection, &received, &told));
         started.map_err(|error| Broken(format!("no thread for the database: {error}")))?;
         Ok(Sqlite { file: file.to_owned(), writes, reader: Arc::new(Mutex::new(reader)) })
     }

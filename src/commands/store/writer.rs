@@ -10,8 +10,10 @@ use crate::commands::command::{Command, Outcome};
 use crate::commands::tokens::{Record, Role};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use serde_json::json;
-use std::sync::mpsc::Receiver;
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot::Sender;
 
 /// How long an idempotency key means the command that it came with.
@@ -19,8 +21,8 @@ const IDEMPOTENCY: Millis = 24 * 3600 * 1000;
 /// Writes in one commit: more would make the first of them wait for the last.
 const MOST: usize = 512;
 
-/// How long notes wait for something that goes to the disk anyway.
-const COMPANY: Duration = Duration::from_millis(20);
+/// How long notes wait. Most commands have ended by then, and their notes need not be written at all.
+const NOTES: Duration = Duration::from_millis(20);
 
 /// Tells what came of a write.
 type Reply<T> = Sender<std::result::Result<T, Broken>>;
@@ -40,45 +42,113 @@ pub enum Write {
 }
 
 /// An answer that is kept back until the commit.
-type Answer = Box<dyn FnOnce(std::result::Result<(), Broken>)>;
+type Answer = Box<dyn FnOnce(std::result::Result<(), Broken>) + Send>;
 
-/// Writes until nobody can send any more.
-pub fn run(mut connection: Connection, writes: &Receiver<Write>) {
-    while let Ok(first) = writes.recv() {
-        let mut batch = vec![first];
-        batch.extend(writes.try_iter().take(MOST - 1));
-        // Notes wait a little for company, though not without end: each takes memory. What comes after them stays after them.
-        let begun = Instant::now();
-        while batch.len() < MOST && is_notes(&batch) {
-            match writes.recv_timeout(COMPANY.saturating_sub(begun.elapsed())) {
-                Ok(next) => batch.push(next),
-                Err(_) => break,
-            }
+/// What came of a commit, for all who wait for it: told in one piece, since every word to another thread is a call of the
+/// kernel.
+pub struct Told {
+    answers: Vec<Answer>,
+    outcome: std::result::Result<(), Broken>,
+}
+
+impl Told {
+    /// Answers everybody.
+    pub fn pass_on(self) {
+        for answer in self.answers {
+            answer(self.outcome.clone());
         }
-        commit(&mut connection, batch);
     }
 }
 
-fn is_notes(batch: &[Write]) -> bool {
-    batch.iter().all(|write| matches!(write, Write::Note(_)))
+/// Who has which command, where that is not on disk yet: the newest of each.
+#[derive(Default)]
+struct Notes {
+    commands: HashMap<i64, Command>,
+    since: Option<Instant>,
 }
 
-/// One transaction. Where it fails, everybody in it is told, and nothing of it was written.
-fn commit(connection: &mut Connection, batch: Vec<Write>) {
-    let mut answers: Vec<Answer> = Vec::with_capacity(batch.len());
-    // Notes alone go to the kernel, which keeps them when this process is killed; nobody waits for the disk.
-    let synchronous = if is_notes(&batch) { "NORMAL" } else { "FULL" };
-    let written = (|| {
-        connection.pragma_update(None, "synchronous", synchronous)?;
-        let transaction = connection.transaction()?;
+impl Notes {
+    fn put(&mut self, command: Command) {
+        self.since.get_or_insert_with(Instant::now);
+        self.commands.insert(command.number, command);
+    }
+
+    /// How long they may still wait; `None` where there are none.
+    fn left(&self) -> Option<Duration> {
+        self.since.map(|since| NOTES.saturating_sub(since.elapsed()))
+    }
+
+    fn take(&mut self) -> Vec<Command> {
+        self.since = None;
+        self.commands.drain().map(|(_, command)| command).collect()
+    }
+}
+
+/// Writes until nobody can send any more.
+pub fn run(connection: Connection, writes: &Receiver<Write>, told: &UnboundedSender<Told>) {
+    let mut writer = Writer { connection, is_full: None };
+    let mut notes = Notes::default();
+    loop {
+        let first = match notes.left() {
+            None => writes.recv().map_err(RecvTimeoutError::from),
+            Some(left) => writes.recv_timeout(left),
+        };
+        if matches!(first, Err(RecvTimeoutError::Disconnected)) {
+            return;
+        }
+        let mut batch = Vec::new();
+        let mut hurry = false;
+        for write in first.into_iter().chain(writes.try_iter().take(MOST - 1)) {
+            match write {
+                Write::Note(command) => {
+                    notes.put(*command);
+                    continue;
+                }
+                Write::Finish(ref command, _) => drop(notes.commands.remove(&command.number)),
+                Write::Check(_) => hurry = true,
+                _ => {}
+            }
+            batch.push(write);
+        }
+        // Not without end: each takes memory.
+        let due = hurry || notes.commands.len() >= MOST || notes.left() == Some(Duration::ZERO);
+        let noted = if due { notes.take() } else { Vec::new() };
+        if (!batch.is_empty() || !noted.is_empty()) && told.send(writer.commit(batch, &noted)).is_err() {
+            return;
+        }
+    }
+}
+
+struct Writer {
+    connection: Connection,
+    /// Whether the last commit waited for the disk.
+    is_full: Option<bool>,
+}
+
+impl Writer {
+    /// One transaction. Where it fails, everybody in it is told, and nothing of it was written.
+    fn commit(&mut self, batch: Vec<Write>, notes: &[Command]) -> Told {
+        let mut answers = Vec::with_capacity(batch.len());
+        let written = self.write(batch, notes, &mut answers);
+        let outcome = written.map_err(|error| Broken(format!("the database cannot be written: {error}")));
+        Told { answers, outcome }
+    }
+
+    fn write(&mut self, batch: Vec<Write>, notes: &[Command], answers: &mut Vec<Answer>) -> Result<()> {
+        // Notes alone go to the kernel, which keeps them when this process is killed; nobody waits for the disk.
+        let is_full = !batch.is_empty();
+        if self.is_full != Some(is_full) {
+            self.connection.pragma_update(None, "synchronous", if is_full { "FULL" } else { "NORMAL" })?;
+            self.is_full = Some(is_full);
+        }
+        let transaction = self.connection.transaction()?;
+        for command in notes {
+            update(&transaction, command)?;
+        }
         for write in batch {
-            apply(&transaction, write, &mut answers)?;
+            apply(&transaction, write, answers)?;
         }
         transaction.commit()
-    })();
-    let outcome = written.map_err(|error: rusqlite::Error| Broken(format!("the database cannot be written: {error}")));
-    for answer in answers {
-        answer(outcome.clone());
     }
 }
 
@@ -86,7 +156,8 @@ fn apply(connection: &Connection, write: Write, answers: &mut Vec<Answer>) -> Re
     match write {
         Write::Create(command, reply) => later(answers, reply, create(connection, &command)),
         Write::Finish(command, reply) => later(answers, reply, update(connection, &command)),
-        Write::Note(command) => update(connection, &command),
+        // Kept apart, before it comes here.
+        Write::Note(_) => Ok(()),
         Write::Forget(before, most, reply) => later(answers, reply, forget(connection, before, most)),
         Write::AddToken(record, reply) => later(answers, reply, add_token(connection, &record)),
         Write::RemoveToken(id, reply) => {
@@ -101,7 +172,7 @@ fn apply(connection: &Connection, write: Write, answers: &mut Vec<Answer>) -> Re
 }
 
 /// Answers once all is on disk. A write that fails takes its transaction with it, and drops the reply, which tells so.
-fn later<T: 'static>(answers: &mut Vec<Answer>, reply: Reply<T>, value: Result<T>) -> Result<()> {
+fn later<T: Send + 'static>(answers: &mut Vec<Answer>, reply: Reply<T>, value: Result<T>) -> Result<()> {
     let value = value?;
     answers.push(Box::new(move |outcome| drop(reply.send(outcome.map(|()| value)))));
     Ok(())
