@@ -1,13 +1,14 @@
 //! What may become of a command, against a model that is written the other way round: not by states, but by what has
 //! happened so far. Any sequence of events, also those that come late, twice or under a lease that is long gone.
 
-use alien_core::commands::command::{Command, Lease, Outcome, Refused};
+use alien_core::commands::command::{Command, Lease, Outcome, Refused, Stored, UPLOAD_TIME, Upload};
 use alien_core::commands::protocol::{State, Target};
 use proptest::prelude::*;
 
 /// Something that is done to a command; leases are named by which of those given it is, the newest first.
 #[derive(Debug, Clone)]
 enum Event {
+    Complete,
     Lease { seconds: u64 },
     Renew { lease: usize, seconds: u64 },
     TakeBack,
@@ -20,6 +21,7 @@ fn event() -> impl Strategy<Value = Event> {
     // Two leases back are as good as any: what counts is whether it is the current one.
     let lease = 0usize..3;
     prop_oneof![
+        2 => Just(Event::Complete),
         6 => (1u64..100).prop_map(|seconds| Event::Lease { seconds }),
         3 => (lease.clone(), 1u64..100).prop_map(|(lease, seconds)| Event::Renew { lease, seconds }),
         4 => Just(Event::TakeBack),
@@ -29,7 +31,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn command(deadline: Option<u64>) -> Command {
+fn command(deadline: Option<u64>, uploads: bool) -> Command {
     Command {
         id: "cmd_1".to_owned(),
         number: 1,
@@ -37,11 +39,12 @@ fn command(deadline: Option<u64>) -> Command {
         target: Target { resource_id: "worker".to_owned(), resource_type: "daemon".to_owned() },
         name: "go".to_owned(),
         params: b"null".as_slice().into(),
+        upload: uploads.then(Upload::default),
         created_at: 0,
         deadline,
         idempotency_key: None,
         traceparent: None,
-        state: State::Pending,
+        state: if uploads { State::PendingUpload } else { State::Pending },
         attempt: 1,
         lease: None,
         outcome: None,
@@ -52,6 +55,8 @@ fn command(deadline: Option<u64>) -> Command {
 /// All that has happened to a command, as somebody who watched it would write it down.
 #[derive(Debug, Default)]
 struct Model {
+    /// Whether its parameters are still to come.
+    uploads: bool,
     /// The leases that were given, and until when each is.
     leases: Vec<(String, u64)>,
     /// Whether somebody has the newest of them.
@@ -79,6 +84,7 @@ impl Model {
     fn state(&self) -> State {
         match self.end {
             Some((state, _)) => state,
+            None if self.uploads => State::PendingUpload,
             None if self.held => State::Dispatched,
             None => State::Pending,
         }
@@ -93,10 +99,15 @@ impl Model {
 /// Does the same to both, and gives what each says to it.
 fn apply(command: &mut Command, model: &mut Model, event: &Event, now: u64, most: u32) -> [Result<(), Refused>; 2] {
     match event {
+        Event::Complete => {
+            let expected = model.ended().and(if model.uploads { Ok(()) } else { Err(Refused::WrongState(model.state())) });
+            model.uploads &= expected.is_err();
+            [command.complete(body(now)), expected]
+        }
         Event::Lease { seconds } => {
             let lease = Lease { id: format!("lease_{}", model.leases.len()), expires_at: now + seconds };
             let expected =
-                model.ended().and(if model.held { Err(Refused::WrongState(State::Dispatched)) } else { Ok(()) });
+                model.ended().and(if model.held || model.uploads { Err(Refused::WrongState(model.state())) } else { Ok(()) });
             if expected.is_ok() {
                 model.leases.push((lease.id.clone(), lease.expires_at));
                 model.held = true;
@@ -125,10 +136,14 @@ fn apply(command: &mut Command, model: &mut Model, event: &Event, now: u64, most
         }
         Event::Respond { lease, success } => {
             let lease = lease.map(|back| model.name(back));
-            let outcome = if *success { Outcome::Success(now.to_string().into_bytes()) } else { error(now) };
+            let outcome = match (success, lease) {
+                (false, _) => error(now),
+                (true, None) => Outcome::Success(now.to_string().into_bytes()),
+                (true, Some(lease)) => Outcome::Stored { lease: lease.clone(), body: body(now) },
+            };
             let expected = model.ended().and(match &lease {
                 Some(lease) if !model.is_current(lease) => Err(Refused::StaleLease),
-                None if !model.held => Err(Refused::WrongState(State::Pending)),
+                None if !model.held => Err(Refused::WrongState(model.state())),
                 _ => Ok(()),
             });
             if expected.is_ok() {
@@ -147,6 +162,10 @@ fn apply(command: &mut Command, model: &mut Model, event: &Event, now: u64, most
     }
 }
 
+fn body(now: u64) -> Stored {
+    Stored { size: now, sha256: [now as u8; 32] }
+}
+
 fn error(now: u64) -> Outcome {
     Outcome::Error { code: "CODE".to_owned(), message: now.to_string(), details: None }
 }
@@ -159,9 +178,10 @@ proptest! {
         events in prop::collection::vec(event(), 1..60),
         most in 1u32..6,
         deadline in prop::option::of(1u64..1000),
+        uploads in any::<bool>(),
     ) {
-        let mut command = command(deadline);
-        let mut model = Model::default();
+        let mut command = command(deadline, uploads);
+        let mut model = Model { uploads, ..Model::default() };
         for (index, event) in events.iter().enumerate() {
             let now = 10 * (index as u64 + 1);
             let before = command.clone();
@@ -184,12 +204,17 @@ proptest! {
                 prop_assert!(message.contains("reason") && model.taken_back == most);
             }
 
+            // Nobody gets a command whose parameters are not there.
+            let there = command.upload.is_none_or(|upload| upload.stored().is_some());
+            prop_assert!(there || matches!(command.state, State::PendingUpload | State::Expired | State::Cancelled));
+
             // Exactly the current lease is one, and it is what the clock looks at.
             for back in 0..3 {
                 prop_assert_eq!(command.is_leased_by(&model.name(back)), model.is_current(&model.name(back)));
             }
             let runs_out = model.leases.last().filter(|_| model.held).map(|(_, at)| *at);
-            let due = model.end.is_none().then(|| runs_out.into_iter().chain(deadline).min()).flatten();
+            let upload = model.uploads.then_some(UPLOAD_TIME);
+            let due = model.end.is_none().then(|| runs_out.into_iter().chain(deadline).chain(upload).min()).flatten();
             prop_assert_eq!(command.due(), due);
         }
     }
@@ -197,7 +222,7 @@ proptest! {
     /// Of two results for one command, in whatever order and under whatever lease, one counts.
     #[test]
     fn one_of_many_results_counts(leases in prop::collection::vec(prop::option::of(0usize..3), 2..12), again in 0u32..3) {
-        let mut command = command(None);
+        let mut command = command(None, false);
         let mut model = Model::default();
         for _ in 0..=again {
             let _ = apply(&mut command, &mut model, &Event::TakeBack, 1, 10);
@@ -210,7 +235,11 @@ proptest! {
             }
         }
         prop_assert!(counted.len() <= 1);
-        let outcome = counted.first().map(|now| Outcome::Success(now.to_string().into_bytes()));
-        prop_assert_eq!(command.outcome, outcome);
+        let kept = match command.outcome {
+            Some(Outcome::Success(bytes)) => Some(bytes),
+            Some(Outcome::Stored { body, .. }) => Some(body.size.to_string().into_bytes()),
+            _ => None,
+        };
+        prop_assert_eq!(kept, counted.first().map(|now| now.to_string().into_bytes()));
     }
 }

@@ -60,6 +60,12 @@ struct Serve {
     /// Connections at once
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections)]
     most_connections: usize,
+    /// Bytes of one body that does not fit a message
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().body)]
+    most_body_bytes: u64,
+    /// Bytes of all such bodies
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().storage)]
+    most_storage_bytes: u64,
 }
 
 /// Tells whoever supervises us that we answer (sd_notify(3)); where nobody asked for that, nothing.
@@ -96,6 +102,8 @@ fn main() -> ExitCode {
             attempts: given.most_attempts.max(1),
             retention: Duration::from_secs(u64::from(given.retention_days) * 24 * 3600),
             connections: given.most_connections.max(1),
+            body: given.most_body_bytes,
+            storage: given.most_storage_bytes,
         },
     };
     // Every connection is a file, and the usual soft limit of 1024 is for programs that know no more.

@@ -1,10 +1,12 @@
 //! A command, and what may become of it. Pure: time and chance come from outside.
 //!
 //! ```text
+//! PENDING_UPLOAD ── its parameters are there ──▶ PENDING
 //! PENDING ── lease ──▶ DISPATCHED ── respond ──▶ SUCCEEDED | FAILED
 //!    ▲                     │
 //!    └── release, lease ran out (attempt + 1; after the last one FAILED)
-//! PENDING, DISPATCHED ── deadline ──▶ EXPIRED          ── cancel ──▶ CANCELLED
+//! whichever has not ended ── deadline ──▶ EXPIRED      ── cancel ──▶ CANCELLED
+//! PENDING_UPLOAD ── an hour ──▶ EXPIRED
 //! ```
 //!
 //! Whatever was first to end it stays: an ended command takes no other result.
@@ -13,6 +15,9 @@ use super::clock::Millis;
 use super::protocol::{State, Target};
 use serde_json::Value;
 use std::sync::Arc;
+
+/// How long its caller has to bring parameters that do not fit a message.
+pub const UPLOAD_TIME: Millis = 3600 * 1000;
 
 /// A command.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +31,8 @@ pub struct Command {
     pub name: String,
     /// Shared: they are large, never change, and a command is copied with each change.
     pub params: Arc<[u8]>,
+    /// Where they do not fit a message: they are beside the database, and `params` is empty.
+    pub upload: Option<Upload>,
     pub created_at: Millis,
     pub deadline: Option<Millis>,
     pub idempotency_key: Option<String>,
@@ -49,11 +56,48 @@ pub struct Lease {
     pub expires_at: Millis,
 }
 
+/// A whole body beside the database: how many bytes, and which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    pub size: u64,
+    pub sha256: [u8; 32],
+}
+
+/// Parameters beside the database: what their caller said of them, and what they are once they are there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Upload {
+    /// Bytes; `None` where the caller does not know yet.
+    pub size: Option<u64>,
+    /// `None` until they are there.
+    pub sha256: Option<[u8; 32]>,
+}
+
+impl Upload {
+    /// What is there.
+    pub fn stored(&self) -> Option<Stored> {
+        Some(Stored { size: self.size?, sha256: self.sha256? })
+    }
+
+    /// Whether another upload may be of the same bytes.
+    pub fn resembles(&self, other: &Upload) -> bool {
+        self.size.is_none() || other.size.is_none() || self.size == other.size
+    }
+}
+
 /// What a handler gave.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     Success(Vec<u8>),
-    Error { code: String, message: String, details: Option<Value> },
+    /// The same, beside the database: what was put there under this lease.
+    Stored {
+        lease: String,
+        body: Stored,
+    },
+    Error {
+        code: String,
+        message: String,
+        details: Option<Value>,
+    },
 }
 
 /// Why something cannot be done to a command as it is.
@@ -68,6 +112,19 @@ pub enum Refused {
 }
 
 impl Command {
+    /// Its parameters are there: it waits for its daemon.
+    pub fn complete(&mut self, body: Stored) -> Result<(), Refused> {
+        match self.state {
+            State::PendingUpload => {
+                self.state = State::Pending;
+                self.upload = Some(Upload { size: Some(body.size), sha256: Some(body.sha256) });
+                Ok(())
+            }
+            State::Pending | State::Dispatched => Err(Refused::WrongState(self.state)),
+            ended => Err(Refused::Ended(ended)),
+        }
+    }
+
     /// Hands it to a receiver.
     pub fn lease(&mut self, lease: Lease) -> Result<(), Refused> {
         match self.state {
@@ -76,7 +133,7 @@ impl Command {
                 self.lease = Some(lease);
                 Ok(())
             }
-            State::Dispatched => Err(Refused::WrongState(self.state)),
+            State::PendingUpload | State::Dispatched => Err(Refused::WrongState(self.state)),
             ended => Err(Refused::Ended(ended)),
         }
     }
@@ -125,7 +182,8 @@ impl Command {
     /// Ends it with a result.
     pub fn respond(&mut self, lease: Option<&str>, outcome: Outcome, now: Millis) -> Result<(), Refused> {
         self.takes_result(lease)?;
-        self.end(if matches!(outcome, Outcome::Success(_)) { State::Succeeded } else { State::Failed }, now);
+        let failed = matches!(outcome, Outcome::Error { .. });
+        self.end(if failed { State::Failed } else { State::Succeeded }, now);
         self.outcome = Some(outcome);
         Ok(())
     }
@@ -154,11 +212,17 @@ impl Command {
         self.finished_at = Some(now);
     }
 
-    /// When something happens to it by itself: its lease or its deadline runs out.
+    /// When it expires: at its deadline, or when its parameters have not come in time.
+    pub fn expires_at(&self) -> Option<Millis> {
+        let upload = (self.state == State::PendingUpload).then(|| self.created_at.saturating_add(UPLOAD_TIME));
+        self.deadline.into_iter().chain(upload).min()
+    }
+
+    /// When something happens to it by itself: its lease runs out, or it expires.
     pub fn due(&self) -> Option<Millis> {
         if self.state.is_terminal() {
             return None;
         }
-        self.lease.iter().map(|lease| lease.expires_at).chain(self.deadline).min()
+        self.lease.iter().map(|lease| lease.expires_at).chain(self.expires_at()).min()
     }
 }

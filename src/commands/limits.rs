@@ -13,11 +13,22 @@ pub struct Limits {
     pub retention: Duration,
     /// Connections at once.
     pub connections: usize,
+    /// Bytes of one body beside the database.
+    pub body: u64,
+    /// Bytes of all of them.
+    pub storage: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { pending: 10_000, attempts: 5, retention: Duration::from_secs(30 * 24 * 3600), connections: 20_000 }
+        Limits {
+            pending: 10_000,
+            attempts: 5,
+            retention: Duration::from_secs(30 * 24 * 3600),
+            connections: 20_000,
+            body: 1 << 30,
+            storage: 10 << 30,
+        }
     }
 }
 
@@ -29,6 +40,8 @@ pub const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
 pub const MOST_LEASES: usize = 100;
 /// The largest request body, in bytes: an inline body in base64, and room for what is around it.
 pub const REQUEST_BODY: usize = 512 * 1024;
+/// Of a body beside the database: so many bytes are gathered for each trip to the disk.
+pub const PIECE: usize = 256 * 1024;
 /// The largest progress, in bytes of JSON.
 pub const PROGRESS: usize = 4096;
 /// Commands in a page of a list.

@@ -33,6 +33,9 @@ pub struct Metrics {
     pending: Family<Daemon, Gauge>,
     dispatched: Family<Daemon, Gauge>,
     oldest: Family<Daemon, Gauge>,
+    stored: Gauge,
+    received: Counter,
+    sent: Counter,
 }
 
 impl Default for Metrics {
@@ -47,6 +50,9 @@ impl Default for Metrics {
             pending: Family::default(),
             dispatched: Family::default(),
             oldest: Family::default(),
+            stored: Gauge::default(),
+            received: Counter::default(),
+            sent: Counter::default(),
             registry: Mutex::default(),
         };
         registry.register("created", "Commands that were made", metrics.created.clone());
@@ -57,6 +63,13 @@ impl Default for Metrics {
         registry.register("pending", "Commands that wait, by daemon", metrics.pending.clone());
         registry.register("dispatched", "Commands that a daemon has", metrics.dispatched.clone());
         registry.register("oldest_seconds", "Age of the command that waits longest", metrics.oldest.clone());
+        registry.register(
+            "stored_bytes",
+            "Bytes of bodies beside the database, promised ones too",
+            metrics.stored.clone(),
+        );
+        registry.register("received_bytes", "Bytes of such bodies that were put", metrics.received.clone());
+        registry.register("sent_bytes", "Bytes of such bodies that were fetched", metrics.sent.clone());
         Metrics { registry: Mutex::new(registry), ..metrics }
     }
 }
@@ -79,8 +92,18 @@ impl Metrics {
         self.seconds.observe(now().saturating_sub(command.created_at) as f64 / 1000.0);
     }
 
-    /// As text; `depths` is what waits and what is handed out now, by daemon, with the age of what waits longest.
-    pub fn text(&self, depths: Vec<((String, String), usize, usize, Millis)>) -> String {
+    /// So many bytes of a body beside the database have come.
+    pub fn received(&self, bytes: usize) {
+        self.received.inc_by(bytes as u64);
+    }
+
+    /// The same the other way.
+    pub fn sent(&self, bytes: usize) {
+        self.sent.inc_by(bytes as u64);
+    }
+
+    /// As text; `stored` is how many bytes there are beside the database, `depths` is what waits and what is handed out now, by daemon, with the age of what waits longest.
+    pub fn text(&self, stored: u64, depths: Vec<((String, String), usize, usize, Millis)>) -> String {
         for family in [&self.pending, &self.dispatched, &self.oldest] {
             family.clear();
         }
@@ -90,6 +113,7 @@ impl Metrics {
             self.dispatched.get_or_create(&labels).set(dispatched as i64);
             self.oldest.get_or_create(&labels).set((oldest / 1000) as i64);
         }
+        self.stored.set(stored as i64);
         let mut text = String::new();
         // Writing into a string does not fail.
         let _ = encode(&mut text, &self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));

@@ -11,11 +11,13 @@
 //! ```text
 //! protocol   what travels                     command    what may become of a command; pure
 //! broker     who waits for what, in memory    store      what is on disk; a trait, and SQLite
+//! blobs      bodies that are too large for a message, beside the store
 //! tokens     who may do what; pure            keyring    the tokens that there are
 //! signing    addresses for results that need no token
 //! http       the routes                       server     listening, and ending in good order
 //! ```
 
+pub mod blobs;
 pub mod broker;
 pub mod clock;
 pub mod command;

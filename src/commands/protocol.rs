@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The protocol's name, in every envelope.
 pub const PROTOCOL: &str = "arc.v1";
@@ -15,6 +16,8 @@ pub const INLINE_LIMIT: usize = 150_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum State {
+    /// Its parameters are still to come.
+    PendingUpload,
     /// It waits for its daemon.
     Pending,
     /// Its daemon has it.
@@ -30,12 +33,13 @@ pub enum State {
 impl State {
     /// Whether nothing becomes of it any more.
     pub fn is_terminal(self) -> bool {
-        !matches!(self, State::Pending | State::Dispatched)
+        !matches!(self, State::PendingUpload | State::Pending | State::Dispatched)
     }
 
     /// As it travels, and as it is stored.
     pub fn as_str(self) -> &'static str {
         match self {
+            State::PendingUpload => "PENDING_UPLOAD",
             State::Pending => "PENDING",
             State::Dispatched => "DISPATCHED",
             State::Succeeded => "SUCCEEDED",
@@ -47,8 +51,9 @@ impl State {
 
     /// From its name.
     pub fn parse(text: &str) -> Option<State> {
-        use State::{Cancelled, Dispatched, Expired, Failed, Pending, Succeeded};
-        [Pending, Dispatched, Succeeded, Failed, Expired, Cancelled].into_iter().find(|state| state.as_str() == text)
+        use State::{Cancelled, Dispatched, Expired, Failed, Pending, PendingUpload, Succeeded};
+        let all = [PendingUpload, Pending, Dispatched, Succeeded, Failed, Expired, Cancelled];
+        all.into_iter().find(|state| state.as_str() == text)
     }
 }
 
@@ -58,6 +63,44 @@ impl State {
 pub enum Body {
     /// In the message itself.
     Inline { inline_base64: String },
+    /// Beside it, under an address of its own.
+    Storage {
+        /// Bytes, where whoever sends them knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
+        /// Of the bytes, in hexadecimal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
+        /// Where they are to be had.
+        #[serde(default, skip_deserializing, skip_serializing_if = "Option::is_none")]
+        storage_get_request: Option<PresignedRequest>,
+        /// From a receiver: that they were put where its envelope said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        storage_put_used: Option<bool>,
+    },
+}
+
+/// A request that needs no token: whoever has it may do just that, for an hour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PresignedRequest {
+    pub backend: Backend,
+    /// RFC 3339.
+    pub expiration: String,
+    /// `put` or `get`.
+    pub operation: &'static str,
+    /// What it is about, for people.
+    pub path: String,
+}
+
+/// How such a request is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Backend {
+    /// `http`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub url: String,
+    pub method: &'static str,
+    pub headers: BTreeMap<&'static str, String>,
 }
 
 /// A daemon that takes commands.
@@ -117,10 +160,23 @@ pub struct View {
 pub struct Created {
     #[serde(flatten)]
     pub view: View,
+    /// Where parameters go that are still to come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_upload: Option<PresignedRequest>,
     /// Bytes.
     pub inline_allowed_up_to: usize,
-    /// What the caller does next: ask for the result, or nothing.
+    /// What the caller does next: bring the parameters (`upload`), ask for the result (`poll`), or nothing (`done`).
     pub next: &'static str,
+}
+
+/// `POST /v1/commands/{id}/upload-complete`: what was put, if its caller knows.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Completed {
+    /// Bytes.
+    pub size: Option<u64>,
+    /// Of the bytes, in hexadecimal.
+    pub sha256: Option<String>,
 }
 
 /// A result, as a receiver gives it and a caller gets it.
@@ -204,6 +260,8 @@ pub struct ResponseHandling {
     pub max_inline_bytes: usize,
     /// Relative to the manager's address. Signed: whoever has it may answer this command, and nothing else, for an hour.
     pub submit_response_url: String,
+    /// Where a result goes before it is given, if it does not fit a message.
+    pub storage_upload_request: PresignedRequest,
 }
 
 /// `POST /v1/commands/leases/{id}/renew`.

@@ -1,5 +1,6 @@
 //! Listening, and ending in good order.
 
+use super::blobs::Blobs;
 use super::broker::Broker;
 use super::http::{Manager, router};
 use super::keyring::Tokens;
@@ -78,11 +79,21 @@ pub async fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(),
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data.join("commands.db")).map_err(|broken| broken.0)?);
     let signer = Signer::open(&config.data.join("signing.key")).map_err(|error| format!("no signing key: {error}"))?;
     let metrics = Arc::new(Metrics::default());
-    let broker = Broker::open(Arc::clone(&store), config.limits.clone(), Arc::clone(&metrics))
+    let blobs = Blobs::open(config.data.join("blobs"), &config.limits);
+    let blobs = blobs.map_err(|error| format!("no folder for bodies: {error}"))?;
+    let broker = Broker::open(Arc::clone(&store), Arc::clone(&blobs), config.limits.clone(), Arc::clone(&metrics))
         .await
         .map_err(|broken| broken.0)?;
     let tokens = Tokens::load(store.as_ref(), admin.as_deref()).await.map_err(|broken| broken.0)?;
-    let manager = Arc::new(Manager { broker: Arc::clone(&broker), store: Arc::clone(&store), tokens, signer, metrics });
+    let manager = Arc::new(Manager {
+        broker: Arc::clone(&broker),
+        store: Arc::clone(&store),
+        blobs,
+        tokens,
+        signer,
+        metrics,
+        scheme: "http",
+    });
     let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("{}: {error}", config.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let clock = tokio::spawn(Arc::clone(&broker).keep_time());

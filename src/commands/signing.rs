@@ -1,4 +1,4 @@
-//! Addresses under which a result may be given without a token, for an hour: signed with a key that only this manager has.
+//! Addresses under which a result may be given, or a body put or fetched, without a token, for an hour: signed with a key that only this manager has.
 
 use super::clock::Millis;
 use crate::sys::file::put;
@@ -10,6 +10,35 @@ use std::path::Path;
 /// How long such an address is good for, and how far ahead one may say that it is.
 const LIFE: Millis = 3600 * 1000;
 const MOST_AHEAD: Millis = 2 * LIFE;
+
+/// What an address of a body lets do; it is signed with the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    PutParams,
+    GetParams,
+    PutResponse,
+    GetResponse,
+}
+
+impl Operation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Operation::PutParams => "put-params",
+            Operation::GetParams => "get-params",
+            Operation::PutResponse => "put-response",
+            Operation::GetResponse => "get-response",
+        }
+    }
+}
+
+/// What is said of a signature that is good for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsigned {
+    /// It is not ours.
+    Foreign,
+    /// It was.
+    Late,
+}
 
 /// Signs and checks.
 pub struct Signer(hmac::Key);
@@ -41,6 +70,32 @@ impl Signer {
         )
     }
 
+    /// The signature of an address of a body, and until when it is good, in seconds since 1970. `lease` is empty where it
+    /// is nobody's in particular.
+    pub fn sign(&self, operation: Operation, command: &str, lease: &str, now: Millis) -> (String, u64) {
+        let expires = (now + LIFE) / 1000;
+        (hex(hmac::sign(&self.0, body(operation, command, lease, expires).as_bytes()).as_ref()), expires)
+    }
+
+    /// Checks it, in constant time.
+    ///
+    /// # Errors
+    /// Why it lets do nothing.
+    pub fn check(
+        &self,
+        operation: Operation,
+        command: &str,
+        lease: &str,
+        token: &str,
+        expires: u64,
+        now: Millis,
+    ) -> Result<(), Unsigned> {
+        let given = unhex(token).unwrap_or_default();
+        let signed = hmac::verify(&self.0, body(operation, command, lease, expires).as_bytes(), &given);
+        signed.map_err(|_| Unsigned::Foreign)?;
+        if now / 1000 < expires { Ok(()) } else { Err(Unsigned::Late) }
+    }
+
     /// Whether that query is ours and still good. Compares in constant time.
     pub fn allows(&self, command: &str, token: &str, expires: u64, now: Millis) -> bool {
         let fits = now / 1000 < expires && expires <= (now + MOST_AHEAD) / 1000;
@@ -53,12 +108,22 @@ fn text(command: &str, expires: u64) -> String {
     format!("commands.v1:{command}:{expires}")
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Begins otherwise than [`text`], so that one is never taken for the other.
+fn body(operation: Operation, command: &str, lease: &str, expires: u64) -> String {
+    format!("payload.v1:{}:{expires}:{command}:{lease}", operation.as_str())
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+/// 32 bytes from hexadecimal.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
+    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    (digits.len() == 64).then(|| digits.chunks(2).map(byte).collect())?
+    digits.chunks(2).map(byte).collect()
 }

@@ -3,9 +3,9 @@
 use super::{Key, Seen};
 use crate::commands::clock::Millis;
 use crate::commands::command::{Command, Refused};
-use crate::commands::protocol::Target;
+use crate::commands::protocol::{State, Target};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
@@ -31,6 +31,8 @@ pub struct Queue {
     /// By number: a daemon gets its commands in the order in which they were made.
     pub pending: BTreeMap<i64, String>,
     pub wake: Arc<Notify>,
+    /// Those whose parameters are still to come, by number. They count for the limit too.
+    pub uploading: HashSet<i64>,
     /// Commands on their way to the disk, which count for the limit already.
     pub coming: usize,
 }
@@ -86,6 +88,7 @@ impl Open {
 /// Lets a command wait for its daemon, in its place, and wakes a receiver.
 pub fn enqueue(queues: &mut HashMap<Key, Queue>, key: Key, command: &Command) {
     let queue = queues.entry(key).or_default();
+    queue.uploading.remove(&command.number);
     queue.pending.insert(command.number, command.id.clone());
     queue.wake.notify_one();
 }
@@ -104,6 +107,8 @@ impl Inner {
         };
         if let Some(lease) = &command.lease {
             self.leases.insert(lease.id.clone(), command.id.clone());
+        } else if command.state == State::PendingUpload {
+            self.queues.entry(open.key()).or_default().uploading.insert(command.number);
         } else {
             enqueue(&mut self.queues, open.key(), &command);
         }
@@ -114,7 +119,8 @@ impl Inner {
 
     /// Forgets a queue that nobody waits for or in.
     pub fn tidy(&mut self, key: &Key) {
-        let idle = |queue: &Queue| queue.pending.is_empty() && queue.coming == 0 && Arc::strong_count(&queue.wake) == 1;
+        let empty = |queue: &Queue| queue.pending.is_empty() && queue.uploading.is_empty() && queue.coming == 0;
+        let idle = |queue: &Queue| empty(queue) && Arc::strong_count(&queue.wake) == 1;
         if self.queues.get(key).is_some_and(idle) {
             self.queues.remove(key);
         }

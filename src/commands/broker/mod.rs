@@ -5,7 +5,9 @@
 
 mod held;
 mod time;
+mod uploads;
 
+use super::blobs::{Blobs, Part};
 use super::clock::{Millis, millis, now};
 use super::command::{Command, Lease, Outcome, Refused};
 use super::limits::Limits;
@@ -56,6 +58,7 @@ impl From<Broken> for Failure {
 pub struct Broker {
     inner: Mutex<Inner>,
     store: Arc<dyn Store>,
+    blobs: Arc<Blobs>,
     limits: Limits,
     metrics: Arc<Metrics>,
     /// Wakes the clock where something runs out earlier than it thought.
@@ -65,14 +68,22 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Takes up what had not ended.
-    pub async fn open(store: Arc<dyn Store>, limits: Limits, metrics: Arc<Metrics>) -> Result<Arc<Broker>, Broken> {
+    /// Takes up what had not ended, and removes the bodies that nobody needs.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        blobs: Arc<Blobs>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Broker>, Broken> {
         let mut inner = Inner::default();
-        for command in store.open_commands().await? {
+        let commands = store.open_commands().await?;
+        let swept = blobs.sweep(&commands, &store.stored_results().await?);
+        swept.map_err(|error| Broken(format!("the bodies beside the database cannot be read: {error}")))?;
+        for command in commands {
             inner.take_in(command);
         }
         let (closing, _) = watch::channel(false);
-        let broker = Broker { inner: Mutex::new(inner), store, limits, metrics, sooner: Notify::new(), closing };
+        let broker = Broker { inner: Mutex::new(inner), store, blobs, limits, metrics, sooner: Notify::new(), closing };
         Ok(Arc::new(broker))
     }
 
@@ -100,7 +111,11 @@ impl Broker {
                 drop(place);
                 let same = (&there.name, &there.target.resource_id, &there.params)
                     == (&command.name, &command.target.resource_id, &command.params);
-                if !same {
+                let beside = match (&there.upload, &command.upload) {
+                    (Some(there), Some(here)) => there.resembles(here),
+                    (there, here) => there == here,
+                };
+                if !same || !beside {
                     return Err(Failure::KeyTaken { id: there.id });
                 }
                 self.find(&there.id).await
@@ -121,7 +136,7 @@ impl Broker {
     fn reserve(&self, key: &Key) -> Result<Place<'_>, Failure> {
         let mut inner = self.inner();
         let queue = inner.queues.entry(key.clone()).or_default();
-        let pending = queue.pending.len() + queue.coming;
+        let pending = queue.pending.len() + queue.uploading.len() + queue.coming;
         if pending >= self.limits.pending {
             return Err(Failure::Full { pending });
         }
@@ -306,6 +321,8 @@ impl Broker {
                 open.schedule(&mut inner.due);
                 self.store.note(&open.command);
                 enqueue(&mut inner.queues, open.key(), &open.command);
+                // What its receiver has put there is nobody's result.
+                self.blobs.remove(id, |part| *part == Part::Params);
                 return Ok(());
             }
             open.ending = true;
@@ -347,10 +364,7 @@ impl Broker {
         };
         match ended {
             Some(next) => self.finish(next).await,
-            None => {
-                let command = self.store.find(id).await?.ok_or(Failure::NotFound)?;
-                Err(Failure::Refused(Refused::Ended(command.state)))
-            }
+            None => Err(self.ended(id).await),
         }
     }
 
@@ -375,12 +389,17 @@ impl Broker {
             return Err(broken.into());
         }
         self.metrics.ended(&ended);
+        self.blobs.remove(&ended.id, |part| match (&ended.outcome, part) {
+            (Some(Outcome::Stored { lease: its, .. }), Part::Response { lease }) => lease == its,
+            _ => false,
+        });
         let Some(mut open) = inner.open.remove(&ended.id) else { return Err(Failure::NotFound) };
         if let Some(lease) = &open.command.lease {
             inner.leases.remove(&lease.id);
         }
         if let Some(queue) = inner.queues.get_mut(&open.key()) {
             queue.pending.remove(&ended.number);
+            queue.uploading.remove(&ended.number);
         }
         inner.tidy(&open.key());
         open.put(ended);
@@ -400,7 +419,8 @@ impl Broker {
                     depth.0 += 1;
                     depth.2 = depth.2.max(now.saturating_sub(open.command.created_at));
                 }
-                _ => depth.1 += 1,
+                State::Dispatched => depth.1 += 1,
+                _ => {}
             }
         }
         depths.into_iter().map(|(key, (pending, leased, age))| (key, pending, leased, age)).collect()

@@ -52,7 +52,7 @@ impl Broker {
 
     async fn run_out_one(self: Arc<Self>, command: Arc<Command>, now: Millis) {
         let outcome = match &command.lease {
-            _ if command.deadline.is_some_and(|deadline| deadline <= now) => {
+            _ if command.expires_at().is_some_and(|at| at <= now) => {
                 self.end(&command.id, |command| command.expire(now)).await.map(drop)
             }
             Some(lease) if lease.expires_at <= now => {
@@ -80,8 +80,12 @@ impl Broker {
         let before = now().saturating_sub(millis(self.limits.retention));
         loop {
             match self.store.forget(before, FORGET_AT_ONCE).await {
-                Ok(count) if count == FORGET_AT_ONCE => {}
-                Ok(_) => return,
+                Ok(forgotten) => {
+                    forgotten.stored.iter().for_each(|id| self.blobs.remove(id, |_| false));
+                    if forgotten.count < FORGET_AT_ONCE {
+                        return;
+                    }
+                }
                 Err(broken) => return tracing::error!(%broken, "old commands could not be forgotten"),
             }
         }

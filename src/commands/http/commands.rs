@@ -2,12 +2,18 @@
 
 use super::access::Caller;
 use super::extract::{Asked, Named};
+use super::leases::differs;
+use super::presigned::Origin;
 use super::{Answer, Manager};
-use crate::commands::broker::{Failure, Seen};
+use crate::commands::blobs::Key;
+use crate::commands::broker::{Failure, Seen, to_its_end};
 use crate::commands::clock::{Millis, now};
-use crate::commands::command::{Command, Outcome};
+use crate::commands::command::{Command, Outcome, Refused, Stored, Upload};
 use crate::commands::limits::{LONGEST_WAIT, PAGE};
-use crate::commands::protocol::{Body, Create, Created, INLINE_LIMIT, Page, Response, State, Target, View};
+use crate::commands::protocol::{
+    Body, Completed, Create, Created, INLINE_LIMIT, Page, PresignedRequest, Response, State, Target, View,
+};
+use crate::commands::signing::{Operation, hex, unhex};
 use crate::commands::store::Filter;
 use crate::commands::tokens::Scope;
 use crate::sys::time::rfc3339;
@@ -52,6 +58,7 @@ pub fn wait(seconds: f64) -> Duration {
 pub async fn create(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
+    origin: Origin,
     Asked(wait): Asked<Wait>,
     headers: HeaderMap,
     body: Result<Json<Create>, JsonRejection>,
@@ -60,11 +67,89 @@ pub async fn create(
     caller.must_invoke(&create.deployment_id)?;
     let command = command(&manager, create, &headers)?;
     let id = command.id.clone();
-    let seen = manager.broker.create(command).await?;
+    let seen = make(&manager, command).await?;
     let status = if seen.command.id == id { StatusCode::CREATED } else { StatusCode::OK };
-    let seen = wait.on(&manager, seen).await?;
-    let next = if seen.command.state.is_terminal() { "done" } else { "poll" };
-    Ok((status, Json(Created { view: view(&seen), inline_allowed_up_to: INLINE_LIMIT, next })))
+    let (seen, storage_upload, next) = if seen.command.state == State::PendingUpload {
+        let upload = origin.presign(&manager, Operation::PutParams, &seen.command.id, "");
+        (seen, Some(upload), "upload")
+    } else {
+        let seen = wait.on(&manager, seen).await?;
+        let next = if seen.command.state.is_terminal() { "done" } else { "poll" };
+        (seen, None, next)
+    };
+    let view = view(&manager, &origin, &seen);
+    Ok((status, Json(Created { view, storage_upload, inline_allowed_up_to: INLINE_LIMIT, next })))
+}
+
+/// Makes a command; where its parameters are still to come, there is room for them then.
+async fn make(manager: &Arc<Manager>, command: Command) -> Result<Seen, Answer> {
+    let Some(upload) = command.upload else { return Ok(manager.broker.create(command).await?) };
+    let (manager, id) = (Arc::clone(manager), command.id.clone());
+    to_its_end(async move {
+        manager.blobs.promise(&Key::params(&id), upload.size)?;
+        let made = manager.broker.create(command).await;
+        // Not kept, or another's with the same idempotency key.
+        if !made.as_ref().is_ok_and(|seen| seen.command.id == id) {
+            manager.blobs.remove(&id, |_| false);
+        }
+        Ok(made?)
+    })
+    .await
+}
+
+/// `POST /v1/commands/{id}/upload-complete`: the parameters are there, and may be given to the daemon. Saying it twice is
+/// as good as once. With `wait`, answered once the command has ended, or the time is over.
+pub async fn complete(
+    Shared(manager): Shared<Arc<Manager>>,
+    caller: Caller,
+    origin: Origin,
+    Named(id): Named<String>,
+    Asked(wait): Asked<Wait>,
+    body: Result<Option<Json<Completed>>, JsonRejection>,
+) -> Result<Json<View>, Answer> {
+    let said = body?.map_or_else(Completed::default, |Json(said)| said);
+    let said = (said.size, sha256(said.sha256.as_deref())?);
+    let seen = visible(&manager, &caller, &id).await?;
+    let its = Arc::clone(&manager);
+    let seen = to_its_end(async move { completed(&its, seen, said).await }).await?;
+    Ok(Json(view(&manager, &origin, &wait.on(&manager, seen).await?)))
+}
+
+async fn completed(
+    manager: &Manager,
+    seen: Seen,
+    (size, sha256): (Option<u64>, Option<[u8; 32]>),
+) -> Result<Seen, Answer> {
+    let command = &seen.command;
+    if let Some(stored) = command.upload.as_ref().and_then(Upload::stored) {
+        return differs(&stored, size, sha256).map_or(Ok(seen), |refusal| Err(refusal.into()));
+    }
+    if command.state != State::PendingUpload {
+        let ended = command.state.is_terminal();
+        let refused = if ended { Refused::Ended(command.state) } else { Refused::WrongState(command.state) };
+        return Err(Failure::Refused(refused).into());
+    }
+    let key = Key::params(&command.id);
+    let body = manager.blobs.seal(&key).await?;
+    let done = match differs(&body, size, sha256) {
+        Some(refusal) => Err(refusal.into()),
+        None => manager.broker.uploaded(&command.id, body).await.map_err(Answer::from),
+    };
+    // Two that say it at once may each find the other's work done.
+    match manager.broker.find(&command.id).await {
+        Ok(found) if found.command.upload.as_ref().and_then(Upload::stored) == Some(body) => Ok(found),
+        _ => done.inspect_err(|_| manager.blobs.unseal(&key)),
+    }
+}
+
+/// A SHA-256 in hexadecimal.
+///
+/// # Errors
+/// 400 where it is none.
+pub fn sha256(text: Option<&str>) -> Result<Option<[u8; 32]>, Answer> {
+    let Some(text) = text else { return Ok(None) };
+    let digest = unhex(text).and_then(|bytes| bytes.try_into().ok());
+    digest.map(Some).ok_or_else(|| Answer::invalid("sha256 is 64 digits in hexadecimal"))
 }
 
 /// A new command, checked.
@@ -82,6 +167,11 @@ fn command(manager: &Manager, create: Create, headers: &HeaderMap) -> Result<Com
     if deadline.is_some_and(|deadline| deadline <= now) {
         return Err(Answer::new(StatusCode::GONE, "COMMAND_EXPIRED", "the deadline has passed already"));
     }
+    let (params, upload) = match create.params {
+        None => (b"null".to_vec(), None),
+        Some(Body::Inline { inline_base64 }) => (bytes("params", &inline_base64)?, None),
+        Some(Body::Storage { size, .. }) => (Vec::new(), Some(Upload { size, sha256: None })),
+    };
     let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
     Ok(Command {
         id: format!("cmd_{}", uuid::Uuid::now_v7()),
@@ -89,12 +179,13 @@ fn command(manager: &Manager, create: Create, headers: &HeaderMap) -> Result<Com
         target: target(manager, &create.deployment_id, create.target_resource_id, now)?,
         deployment: create.deployment_id,
         name: create.command,
-        params: create.params.map_or_else(|| Ok(b"null".to_vec()), |body| bytes("params", body))?.into(),
+        params: params.into(),
+        upload,
         created_at: now,
         deadline,
         idempotency_key: create.idempotency_key,
         traceparent: traceparent.filter(|text| text.len() <= NAME_MAX).map(str::to_owned),
-        state: State::Pending,
+        state: if upload.is_some() { State::PendingUpload } else { State::Pending },
         attempt: 1,
         lease: None,
         outcome: None,
@@ -123,12 +214,14 @@ fn deadline(text: &str) -> Result<Millis, Answer> {
 }
 
 /// The bytes of a body that came in a message.
-pub fn bytes(what: &str, body: Body) -> Result<Vec<u8>, Answer> {
-    let Body::Inline { inline_base64 } = body;
+pub fn bytes(what: &str, inline_base64: &str) -> Result<Vec<u8>, Answer> {
     let bytes =
         STANDARD.decode(inline_base64).map_err(|_| Answer::invalid(format!("{what}.inlineBase64 is no base64")))?;
     if bytes.len() > INLINE_LIMIT {
-        let message = format!("{what} has {} bytes; a message takes {INLINE_LIMIT}", bytes.len());
+        let message = format!(
+            "{what} has {} bytes; a message takes {INLINE_LIMIT}, what has more goes by mode storage",
+            bytes.len()
+        );
         return Err(Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message)
             .details(json!({ "bytes": bytes.len(), "inlineAllowedUpTo": INLINE_LIMIT })));
     }
@@ -139,24 +232,25 @@ pub fn bytes(what: &str, body: Body) -> Result<Vec<u8>, Answer> {
 pub async fn read(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
+    origin: Origin,
     Named(id): Named<String>,
     Asked(wait): Asked<Wait>,
 ) -> Result<Json<View>, Answer> {
     let seen = visible(&manager, &caller, &id).await?;
-    Ok(Json(view(&wait.on(&manager, seen).await?)))
+    Ok(Json(view(&manager, &origin, &wait.on(&manager, seen).await?)))
 }
 
 /// `POST /v1/commands/{id}/cancel`: one that has ended stays as it is, and is no error where it was cancelled.
 pub async fn cancel(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
+    origin: Origin,
     Named(id): Named<String>,
 ) -> Result<Json<View>, Answer> {
     let seen = visible(&manager, &caller, &id).await?;
-    if seen.command.state == State::Cancelled {
-        return Ok(Json(view(&seen)));
-    }
-    Ok(Json(view(&manager.broker.cancel(&id).await?)))
+    let cancelled = seen.command.state == State::Cancelled;
+    let seen = if cancelled { seen } else { manager.broker.cancel(&id).await? };
+    Ok(Json(view(&manager, &origin, &seen)))
 }
 
 /// A command that the caller may see; for others there is none.
@@ -183,6 +277,7 @@ pub struct Wanted {
 pub async fn list(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
+    origin: Origin,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<Page>, Answer> {
     let deployment = match (&caller.0, wanted.deployment_id) {
@@ -200,7 +295,7 @@ pub async fn list(
     manager.store.check().await.map_err(Failure::Broken)?;
     let commands = manager.store.list(filter).await.map_err(Failure::Broken)?;
     let cursor = commands.last().filter(|_| commands.len() == limit).map(|last| last.number.to_string());
-    let seen = |command: Command| view(&Seen { command: Arc::new(command), progress: None });
+    let seen = |command: Command| view(&manager, &origin, &Seen { command: Arc::new(command), progress: None });
     Ok(Json(Page { commands: commands.into_iter().map(seen).collect(), cursor }))
 }
 
@@ -210,7 +305,7 @@ pub fn moment(millis: Millis) -> String {
 }
 
 /// A command as it is told.
-pub fn view(seen: &Seen) -> View {
+fn view(manager: &Manager, origin: &Origin, seen: &Seen) -> View {
     let command = &seen.command;
     View {
         command_id: command.id.clone(),
@@ -224,6 +319,10 @@ pub fn view(seen: &Seen) -> View {
         progress: seen.progress.clone(),
         response: command.outcome.as_ref().map(|outcome| match outcome {
             Outcome::Success(bytes) => Response::Success { response: inline(bytes) },
+            Outcome::Stored { body, .. } => {
+                let request = origin.presign(manager, Operation::GetResponse, &command.id, "");
+                Response::Success { response: beside(body, request) }
+            }
             Outcome::Error { code, message, details } => {
                 Response::Error { code: code.clone(), message: message.clone(), details: details.clone() }
             }
@@ -231,7 +330,24 @@ pub fn view(seen: &Seen) -> View {
     }
 }
 
+/// A command's parameters, as its receiver gets them.
+pub fn params_body(manager: &Manager, origin: &Origin, command: &Command) -> Body {
+    match command.upload.as_ref().and_then(Upload::stored) {
+        Some(body) => beside(&body, origin.presign(manager, Operation::GetParams, &command.id, "")),
+        None => inline(&command.params),
+    }
+}
+
+fn beside(body: &Stored, request: PresignedRequest) -> Body {
+    Body::Storage {
+        size: Some(body.size),
+        sha256: Some(hex(&body.sha256)),
+        storage_get_request: Some(request),
+        storage_put_used: None,
+    }
+}
+
 /// Bytes as a body in a message.
-pub fn inline(bytes: &[u8]) -> Body {
+fn inline(bytes: &[u8]) -> Body {
     Body::Inline { inline_base64: STANDARD.encode(bytes) }
 }

@@ -1,8 +1,10 @@
 //! What a request is answered with when it is not answered.
 
+use crate::commands::blobs::Refusal;
 use crate::commands::broker::Failure;
 use crate::commands::command::Refused;
 use crate::commands::protocol::State;
+use crate::commands::store::Broken;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -93,6 +95,63 @@ impl From<Failure> for Answer {
             }
             Failure::Broken(broken) => {
                 tracing::error!(%broken, "the store");
+                let message = "the manager cannot use its store at the moment; its log says why";
+                Answer::new(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", message).again()
+            }
+        }
+    }
+}
+
+impl From<Broken> for Answer {
+    fn from(broken: Broken) -> Self {
+        Failure::Broken(broken).into()
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooLarge { most } => {
+                let message = format!("a body has at most {most} bytes here");
+                let answer = Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message);
+                answer.details(json!({ "mostBodyBytes": most }))
+            }
+            Refusal::Full { most } => {
+                let message =
+                    format!("all bodies together have at most {most} bytes here, and those there leave no room");
+                let answer = Answer::new(StatusCode::INSUFFICIENT_STORAGE, "STORAGE_FULL", message);
+                answer.details(json!({ "mostStorageBytes": most }))
+            }
+            Refusal::NoSpace => {
+                tracing::error!("the disk has no room for a body");
+                Answer::new(StatusCode::INSUFFICIENT_STORAGE, "STORAGE_FULL", "the manager's disk has no room for it")
+            }
+            Refusal::Size { said, came } => {
+                let message = format!("the body has {came} bytes or more, and was said to have {said}");
+                let message = if came < said { message.replace(" or more", "") } else { message };
+                Answer::new(StatusCode::BAD_REQUEST, "SIZE_MISMATCH", message)
+                    .details(json!({ "said": said, "came": came }))
+            }
+            Refusal::Digest => Answer::new(
+                StatusCode::BAD_REQUEST,
+                "DIGEST_MISMATCH",
+                "the body's SHA-256 is not the one that was said",
+            ),
+            Refusal::Missing => {
+                Answer::new(StatusCode::NOT_FOUND, "PAYLOAD_NOT_FOUND", "there is no such body, or it is gone already")
+            }
+            Refusal::Overtaken => Answer::new(
+                StatusCode::CONFLICT,
+                "CONFLICT",
+                "another upload of the same body, or the end of what it was for, came before this one's end",
+            ),
+            Refusal::Corrupt(what) => {
+                tracing::error!(what, "a body is not what was put there");
+                let message = "the body is not on the manager's disk as it was put there; its log says more";
+                Answer::new(StatusCode::INTERNAL_SERVER_ERROR, "PAYLOAD_CORRUPT", message)
+            }
+            Refusal::Broken(why) => {
+                tracing::error!(why, "the bodies beside the database");
                 let message = "the manager cannot use its store at the moment; its log says why";
                 Answer::new(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", message).again()
             }

@@ -1,15 +1,19 @@
 //! The receiver's side: taking commands, and answering them.
 
 use super::access::Caller;
-use super::commands::{bytes, inline, moment, wait};
+use super::commands::{bytes, moment, params_body, sha256, wait};
 use super::extract::{Asked, Named};
+use super::presigned::Origin;
 use super::{Answer, Manager};
+use crate::commands::blobs::{Key, Refusal};
+use crate::commands::broker::{Failure, Seen, to_its_end};
 use crate::commands::clock::now;
-use crate::commands::command::{Command, Outcome};
+use crate::commands::command::{Command, Outcome, Stored};
 use crate::commands::limits::{LEASE_SECONDS, MOST_LEASES, PROGRESS};
 use crate::commands::protocol::{
-    Acquire, Envelope, INLINE_LIMIT, Lease, Leases, PROTOCOL, Renew, Renewed, Response, ResponseHandling,
+    Acquire, Body, Envelope, INLINE_LIMIT, Lease, Leases, PROTOCOL, Renew, Renewed, Response, ResponseHandling,
 };
+use crate::commands::signing::Operation;
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::extract::rejection::JsonRejection;
@@ -27,6 +31,7 @@ const MESSAGE_MAX: usize = 16_384;
 pub async fn acquire(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
+    origin: Origin,
     body: Result<Json<Acquire>, JsonRejection>,
 ) -> Result<Json<Leases>, Answer> {
     let Json(acquire) = body?;
@@ -34,7 +39,7 @@ pub async fn acquire(
     let key = (acquire.deployment_id, acquire.target.resource_id);
     let most = acquire.max_leases.clamp(1, MOST_LEASES);
     let handed = manager.broker.acquire(&key, most, seconds(acquire.lease_seconds)?, wait(acquire.wait_seconds)).await;
-    Ok(Json(Leases { leases: handed.iter().filter_map(|command| lease(&manager, command)).collect() }))
+    Ok(Json(Leases { leases: handed.iter().filter_map(|command| lease(&manager, &origin, command)).collect() }))
 }
 
 /// How long a lease is.
@@ -45,7 +50,7 @@ fn seconds(seconds: u64) -> Result<Duration, Answer> {
     Err(Answer::invalid(format!("leaseSeconds is {} to {}", LEASE_SECONDS.start(), LEASE_SECONDS.end())))
 }
 
-fn lease(manager: &Manager, command: &Command) -> Option<Lease> {
+fn lease(manager: &Manager, origin: &Origin, command: &Command) -> Option<Lease> {
     let lease = command.lease.as_ref()?;
     let query = manager.signer.query(&command.id, now());
     Some(Lease {
@@ -61,10 +66,11 @@ fn lease(manager: &Manager, command: &Command) -> Option<Lease> {
             attempt: command.attempt,
             deadline: command.deadline.map(moment),
             command: command.name.clone(),
-            params: inline(&command.params),
+            params: params_body(manager, origin, command),
             response_handling: ResponseHandling {
                 max_inline_bytes: INLINE_LIMIT,
                 submit_response_url: format!("/v1/commands/{}/response?{query}&lease={}", command.id, lease.id),
+                storage_upload_request: origin.presign(manager, Operation::PutResponse, &command.id, &lease.id),
             },
             traceparent: command.traceparent.clone(),
         },
@@ -140,17 +146,56 @@ pub async fn respond(
             return Err(if caller.0.resource().is_some() { Answer::command_not_found() } else { Answer::forbidden() });
         }
     }
-    let outcome = match body?.0 {
-        Response::Success { response } => Outcome::Success(bytes("response", response)?),
+    let lease = signed.lease;
+    let state = match body?.0 {
+        Response::Success { response: Body::Inline { inline_base64 } } => {
+            let bytes = bytes("response", &inline_base64)?;
+            manager.broker.respond(&id, lease.as_deref(), Outcome::Success(bytes)).await?.command.state
+        }
+        Response::Success { response: Body::Storage { size, sha256: said, .. } } => {
+            let said = (size, sha256(said.as_deref())?);
+            let (manager, id) = (Arc::clone(&manager), id.clone());
+            to_its_end(async move { stored(&manager, &id, lease, said).await }).await?.command.state
+        }
         Response::Error { code, message, details } => {
             if code.is_empty() || code.len() > CODE_MAX || message.len() > MESSAGE_MAX {
                 let message =
                     format!("an error has a code of 1 to {CODE_MAX} bytes and a message of at most {MESSAGE_MAX}");
                 return Err(Answer::invalid(message));
             }
-            Outcome::Error { code, message, details }
+            let outcome = Outcome::Error { code, message, details };
+            manager.broker.respond(&id, lease.as_deref(), outcome).await?.command.state
         }
     };
-    let seen = manager.broker.respond(&id, signed.lease.as_deref(), outcome).await?;
-    Ok(Json(json!({ "commandId": id, "state": seen.command.state })))
+    Ok(Json(json!({ "commandId": id, "state": state })))
+}
+
+/// Ends a command with the result that was put beside the database under its lease.
+async fn stored(
+    manager: &Manager,
+    id: &str,
+    lease: Option<String>,
+    (size, sha256): (Option<u64>, Option<[u8; 32]>),
+) -> Result<Seen, Answer> {
+    let command = manager.broker.find(id).await?.command;
+    command.takes_result(lease.as_deref()).map_err(Failure::Refused)?;
+    // A receiver that knows no leases means the one that it has.
+    let current = || command.lease.as_ref().map(|lease| lease.id.clone()).unwrap_or_default();
+    let lease = lease.unwrap_or_else(current);
+    let key = Key::response(id, &lease);
+    let body = manager.blobs.seal(&key).await?;
+    let ended = match differs(&body, size, sha256) {
+        Some(refusal) => Err(refusal.into()),
+        None => {
+            let outcome = Outcome::Stored { lease: lease.clone(), body };
+            manager.broker.respond(id, Some(&lease), outcome).await.map_err(Answer::from)
+        }
+    };
+    ended.inspect_err(|_| manager.blobs.unseal(&key))
+}
+
+/// What is there is not what was said to be.
+pub fn differs(body: &Stored, size: Option<u64>, sha256: Option<[u8; 32]>) -> Option<Refusal> {
+    let other = size.filter(|said| *said != body.size).map(|said| Refusal::Size { said, came: body.size });
+    other.or_else(|| sha256.filter(|said| *said != body.sha256).map(|_| Refusal::Digest))
 }

@@ -24,7 +24,7 @@ pub async fn readyz(Shared(manager): Shared<Arc<Manager>>) -> Result<Json<Value>
 
 pub async fn metrics(Shared(manager): Shared<Arc<Manager>>, caller: Caller) -> Result<impl IntoResponse, Answer> {
     caller.must_administer()?;
-    let text = manager.metrics.text(manager.broker.depths());
+    let text = manager.metrics.text(manager.blobs.used(), manager.broker.depths());
     Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }
 

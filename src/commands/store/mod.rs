@@ -47,6 +47,14 @@ pub struct Filter {
     pub limit: usize,
 }
 
+/// Commands that are no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    pub count: usize,
+    /// The ids of those whose results were beside the database.
+    pub stored: Vec<String>,
+}
+
 /// Commands and tokens. What a method has answered is on disk, through kill -9 and loss of power; except for
 /// [`Store::note`].
 #[async_trait]
@@ -56,6 +64,9 @@ pub trait Store: Send + Sync {
 
     /// Keeps a new command, unless there is one of its deployment with the same idempotency key, not older than a day.
     async fn create(&self, command: Command) -> Result<Made, Broken>;
+
+    /// Keeps that a command's parameters are there.
+    async fn uploaded(&self, command: &Command) -> Result<(), Broken>;
 
     /// Keeps how a command has ended.
     async fn finish(&self, command: &Command) -> Result<(), Broken>;
@@ -69,8 +80,11 @@ pub trait Store: Send + Sync {
     /// Commands without their parameters and results.
     async fn list(&self, filter: Filter) -> Result<Vec<Command>, Broken>;
 
-    /// Forgets commands that ended before that moment, some at a time; how many.
-    async fn forget(&self, before: Millis, most: usize) -> Result<usize, Broken>;
+    /// Forgets commands that ended before that moment, some at a time.
+    async fn forget(&self, before: Millis, most: usize) -> Result<Forgotten, Broken>;
+
+    /// The results that are beside the database: of which command, and under which lease.
+    async fn stored_results(&self) -> Result<Vec<(String, String)>, Broken>;
 
     /// Every token, the oldest first.
     async fn tokens(&self) -> Result<Vec<Record>, Broken>;

@@ -1,7 +1,7 @@
 //! Rows of the tables as what they mean.
 
 use crate::commands::clock::Millis;
-use crate::commands::command::{Command, Lease, Outcome};
+use crate::commands::command::{Command, Lease, Outcome, Stored, Upload};
 use crate::commands::protocol::{State, Target};
 use crate::commands::tokens::{Record, Role, Scope};
 use rusqlite::types::Type;
@@ -10,10 +10,12 @@ use serde_json::Value;
 
 /// The columns of a command, in the order in which `read` takes them.
 pub const ALL: &str = "number, id, deployment, target_id, target_type, name, params, created_at, deadline, \
-    idempotency_key, traceparent, state, attempt, lease_id, lease_expires_at, finished_at, response, error";
+    idempotency_key, traceparent, state, attempt, lease_id, lease_expires_at, finished_at, response, error, \
+    params_size, params_sha256, response_lease, response_size, response_sha256";
 /// The same without what may be large.
 pub const BRIEF: &str = "number, id, deployment, target_id, target_type, name, x'', created_at, deadline, \
-    idempotency_key, traceparent, state, attempt, lease_id, lease_expires_at, finished_at, NULL, NULL";
+    idempotency_key, traceparent, state, attempt, lease_id, lease_expires_at, finished_at, NULL, NULL, NULL, NULL, \
+    NULL, NULL, NULL";
 
 /// A command, from the columns of [`ALL`].
 pub fn read(row: &Row<'_>) -> Result<Command> {
@@ -31,6 +33,7 @@ pub fn read(row: &Row<'_>) -> Result<Command> {
         target: Target { resource_id: row.get(3)?, resource_type: row.get(4)? },
         name: row.get(5)?,
         params: row.get::<_, Vec<u8>>(6)?.into(),
+        upload: upload(row)?,
         created_at: millis(7)?.unwrap_or_default(),
         deadline: millis(8)?,
         idempotency_key: row.get(9)?,
@@ -43,7 +46,21 @@ pub fn read(row: &Row<'_>) -> Result<Command> {
     })
 }
 
+fn upload(row: &Row<'_>) -> Result<Option<Upload>> {
+    let Some(sha256) = row.get::<_, Option<Vec<u8>>>(19)? else { return Ok(None) };
+    let sha256 = if sha256.is_empty() { None } else { Some(digest(19, sha256)?) };
+    Ok(Some(Upload { size: row.get::<_, Option<i64>>(18)?.map(|size| size as u64), sha256 }))
+}
+
+fn digest(column: usize, bytes: Vec<u8>) -> Result<[u8; 32]> {
+    bytes.try_into().map_err(|_| malformed(column, "a digest"))
+}
+
 fn outcome(row: &Row<'_>) -> Result<Option<Outcome>> {
+    if let Some(lease) = row.get::<_, Option<String>>(20)? {
+        let body = Stored { size: row.get::<_, i64>(21)? as u64, sha256: digest(22, row.get(22)?)? };
+        return Ok(Some(Outcome::Stored { lease, body }));
+    }
     if let Some(bytes) = row.get::<_, Option<Vec<u8>>>(16)? {
         return Ok(Some(Outcome::Success(bytes)));
     }

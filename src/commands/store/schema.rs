@@ -4,7 +4,8 @@ use rusqlite::{Connection, Result};
 use std::path::Path;
 
 /// One step for each version. A step that was released is never changed.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE commands (
         number INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
@@ -38,7 +39,18 @@ const STEPS: [&str; 1] = ["
         created_at INTEGER NOT NULL,
         expires_at INTEGER
     ) WITHOUT ROWID;
-"];
+",
+    // Bodies beside the database. `params_sha256` is empty while parameters are still to come; `response_lease` is under
+    // which lease the result was put there.
+    "
+    ALTER TABLE commands ADD COLUMN params_size INTEGER;
+    ALTER TABLE commands ADD COLUMN params_sha256 BLOB;
+    ALTER TABLE commands ADD COLUMN response_lease TEXT;
+    ALTER TABLE commands ADD COLUMN response_size INTEGER;
+    ALTER TABLE commands ADD COLUMN response_sha256 BLOB;
+    CREATE INDEX commands_stored ON commands (number) WHERE response_lease IS NOT NULL;
+",
+];
 
 /// Brings the tables to this version.
 ///

@@ -5,7 +5,7 @@
 
 use super::rows::{ALL, BRIEF, read, read_token};
 use super::writer::{self, Told, Write};
-use super::{Broken, Filter, Made, Store, schema};
+use super::{Broken, Filter, Forgotten, Made, Store, schema};
 use crate::commands::clock::Millis;
 use crate::commands::command::Command;
 use crate::commands::protocol::State;
@@ -106,6 +106,10 @@ impl Store for Sqlite {
         self.write(|reply| Write::Create(Box::new(command), reply)).await
     }
 
+    async fn uploaded(&self, command: &Command) -> std::result::Result<(), Broken> {
+        self.write(|reply| Write::Uploaded(Box::new(command.clone()), reply)).await
+    }
+
     async fn finish(&self, command: &Command) -> std::result::Result<(), Broken> {
         self.write(|reply| Write::Finish(Box::new(command.clone()), reply)).await
     }
@@ -137,8 +141,16 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn forget(&self, before: Millis, most: usize) -> std::result::Result<usize, Broken> {
+    async fn forget(&self, before: Millis, most: usize) -> std::result::Result<Forgotten, Broken> {
         self.write(|reply| Write::Forget(before, most, reply)).await
+    }
+
+    async fn stored_results(&self) -> std::result::Result<Vec<(String, String)>, Broken> {
+        self.read(|connection| {
+            let sql = "SELECT id, response_lease FROM commands WHERE response_lease IS NOT NULL ORDER BY number";
+            connection.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+        .await
     }
 
     async fn tokens(&self) -> std::result::Result<Vec<Record>, Broken> {

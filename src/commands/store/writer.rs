@@ -4,7 +4,7 @@
 //! callers there are, the more share a wait.
 
 use super::rows::{ALL, read};
-use super::{Broken, Made};
+use super::{Broken, Forgotten, Made};
 use crate::commands::clock::Millis;
 use crate::commands::command::{Command, Outcome};
 use crate::commands::tokens::{Record, Role};
@@ -31,9 +31,11 @@ type Reply<T> = Sender<std::result::Result<T, Broken>>;
 pub enum Write {
     Create(Box<Command>, Reply<Made>),
     Finish(Box<Command>, Reply<()>),
+    /// That its parameters are there.
+    Uploaded(Box<Command>, Reply<()>),
     /// Who has a command. Nobody waits for it.
     Note(Box<Command>),
-    Forget(Millis, usize, Reply<usize>),
+    Forget(Millis, usize, Reply<Forgotten>),
     AddToken(Box<Record>, Reply<()>),
     RemoveToken(String, Reply<bool>),
     RemoveTokens(Role, String, Option<String>, Reply<Vec<String>>),
@@ -156,6 +158,7 @@ fn apply(connection: &Connection, write: Write, answers: &mut Vec<Answer>) -> Re
     match write {
         Write::Create(command, reply) => later(answers, reply, create(connection, &command)),
         Write::Finish(command, reply) => later(answers, reply, update(connection, &command)),
+        Write::Uploaded(command, reply) => later(answers, reply, uploaded(connection, &command)),
         // Kept apart, before it comes here.
         Write::Note(_) => Ok(()),
         Write::Forget(before, most, reply) => later(answers, reply, forget(connection, before, most)),
@@ -183,7 +186,8 @@ fn create(connection: &Connection, command: &Command) -> Result<Made> {
         return Ok(Made::There(Box::new(there)));
     }
     let sql = "INSERT INTO commands (id, deployment, target_id, target_type, name, params, created_at, deadline,
-        idempotency_key, traceparent, state, attempt) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        idempotency_key, traceparent, state, attempt, params_size, params_sha256)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     connection.prepare_cached(sql)?.execute(params![
         command.id,
         command.deployment,
@@ -197,8 +201,28 @@ fn create(connection: &Connection, command: &Command) -> Result<Made> {
         command.traceparent,
         command.state.as_str(),
         command.attempt,
+        command.upload.and_then(|upload| upload.size).map(|size| size as i64),
+        command.upload.map(|upload| digest(upload.sha256)),
     ])?;
     Ok(Made::New(connection.last_insert_rowid()))
+}
+
+/// A digest as it is kept; empty where it is not known yet.
+fn digest(sha256: Option<[u8; 32]>) -> Vec<u8> {
+    sha256.map_or_else(Vec::new, |sha256| sha256.to_vec())
+}
+
+fn uploaded(connection: &Connection, command: &Command) -> Result<()> {
+    let upload = command.upload.unwrap_or_default();
+    let sql = "UPDATE commands SET state = ?2, params_size = ?3, params_sha256 = ?4 WHERE number = ?1 AND finished_at IS NULL";
+    let size = upload.size.map(|size| size as i64);
+    connection.prepare_cached(sql)?.execute(params![
+        command.number,
+        command.state.as_str(),
+        size,
+        digest(upload.sha256)
+    ])?;
+    Ok(())
 }
 
 /// The command that was made with the same idempotency key.
@@ -215,14 +239,18 @@ fn same(connection: &Connection, command: &Command) -> Result<Option<Command>> {
 /// Whatever was first to end a command stays, also where somebody is wrong about what comes after what.
 fn update(connection: &Connection, command: &Command) -> Result<()> {
     let (response, error) = match &command.outcome {
-        None => (None, None),
+        None | Some(Outcome::Stored { .. }) => (None, None),
         Some(Outcome::Success(bytes)) => (Some(bytes.as_slice()), None),
         Some(Outcome::Error { code, message, details }) => {
             (None, Some(json!({ "code": code, "message": message, "details": details }).to_string()))
         }
     };
+    let stored = match &command.outcome {
+        Some(Outcome::Stored { lease, body }) => Some((lease, body)),
+        _ => None,
+    };
     let sql = "UPDATE commands SET state = ?2, attempt = ?3, lease_id = ?4, lease_expires_at = ?5, finished_at = ?6,
-        response = ?7, error = ?8 WHERE number = ?1 AND finished_at IS NULL";
+        response = ?7, error = ?8, response_lease = ?9, response_size = ?10, response_sha256 = ?11 WHERE number = ?1 AND finished_at IS NULL";
     connection.prepare_cached(sql)?.execute(params![
         command.number,
         command.state.as_str(),
@@ -232,14 +260,25 @@ fn update(connection: &Connection, command: &Command) -> Result<()> {
         command.finished_at.map(|at| at as i64),
         response,
         error,
+        stored.map(|(lease, _)| lease),
+        stored.map(|(_, body)| body.size as i64),
+        stored.map(|(_, body)| body.sha256.as_slice()),
     ])?;
     Ok(())
 }
 
-fn forget(connection: &Connection, before: Millis, most: usize) -> Result<usize> {
+fn forget(connection: &Connection, before: Millis, most: usize) -> Result<Forgotten> {
     let sql = "DELETE FROM commands WHERE number IN
-        (SELECT number FROM commands WHERE finished_at IS NOT NULL AND finished_at < ?1 LIMIT ?2)";
-    connection.prepare_cached(sql)?.execute(params![before as i64, most as i64])
+        (SELECT number FROM commands WHERE finished_at IS NOT NULL AND finished_at < ?1 LIMIT ?2)
+        RETURNING CASE WHEN response_lease IS NOT NULL THEN id END";
+    let mut statement = connection.prepare_cached(sql)?;
+    let ids = statement.query_map(params![before as i64, most as i64], |row| row.get::<_, Option<String>>(0))?;
+    let mut forgotten = Forgotten::default();
+    for id in ids {
+        forgotten.count += 1;
+        forgotten.stored.extend(id?);
+    }
+    Ok(forgotten)
 }
 
 fn add_token(connection: &Connection, record: &Record) -> Result<()> {
