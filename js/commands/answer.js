@@ -17,10 +17,18 @@ class Answer {
   #left = 0
   #pieces = []
   #size = 0
+  #take
   status
   headers
   /** Whether the connection can be used again. */
   keep = false
+  /** Whether "go on" has come, for which a request may wait before it sends its body. */
+  goesOn = false
+
+  /** @param {(piece: Buffer) => void} [take] gets the body's pieces as they come; then none are kept, and there may be any number */
+  constructor(take) {
+    this.#take = take
+  }
 
   /**
    * Takes more bytes; gives whether that was all.
@@ -55,7 +63,10 @@ class Answer {
     const [, minor, status] = /^HTTP\/1\.(\d) (\d{3})(?: |$)/.exec(first) ?? broken("it is not HTTP/1.1")
     this.status = Number(status)
     // "Go on" and the like come before the answer.
-    if (this.status < 200) return true
+    if (this.status < 200) {
+      this.goesOn ||= this.status === 100
+      return true
+    }
     this.headers = Object.create(null)
     for (const line of lines) this.#header(line)
     this.keep = minor === "1" && !/\bclose\b/i.test(this.headers.connection ?? "")
@@ -151,13 +162,14 @@ class Answer {
   #expect(size) {
     this.#left = size
     this.#size += size
-    if (this.#size > BODY_MAX) broken(`it has more than ${BODY_MAX} bytes`)
+    if (this.#take === undefined && this.#size > BODY_MAX) broken(`it has more than ${BODY_MAX} bytes`)
   }
 
   #piece() {
     const piece = this.#unread.subarray(0, this.#left)
     if (piece.length === 0) return
-    this.#pieces.push(piece)
+    if (this.#take === undefined) this.#pieces.push(piece)
+    else this.#take(piece)
     this.#left -= piece.length
     this.#unread = this.#unread.subarray(piece.length)
   }

@@ -3,15 +3,18 @@
 // Calls of handlers in daemons, from anywhere that reaches the manager.
 
 const { randomUUID } = require("node:crypto")
-const { INLINE_MAX, decode, encode, inline } = require("./body.js")
+const { INLINE_MAX, decode, form, inline, toSource, upload } = require("./body.js")
 const { CommandError, misuse } = require("./errors.js")
 const { Connection, Unreachable, isTransient, refusal, retryAfter } = require("./http.js")
+const { collect } = require("./source.js")
 const { Backoff, TIMER_MAX, now, pause } = require("./time.js")
 
 const TIMEOUT_MS = 60_000
 /** How long the manager is asked to hold an answer: proxies often end what is silent for a minute. */
 const HOLD_MS = 25_000
 const CALL_MS = 10_000
+/** For the manager to look at what was brought: one that was started anew reads all of it. */
+const COMPLETE_MS = 60_000
 /** For the answer that the manager gives when a wait is over to arrive. */
 const TRAVEL_MS = 500
 const RETRY = [100, 2000]
@@ -55,8 +58,9 @@ class CommandsClient {
     return this.#submit(undefined, name, params, options)
   }
 
-  async get(id, options) {
-    return this.#told(await this.#ask("GET", place(id), `the question for ${id}`, options))
+  async get(id, { as, ...options } = {}) {
+    const how = { as: form(as), signal: options.signal }
+    return this.#told(await this.#ask("GET", place(id), `the question for ${id}`, options), how)
   }
 
   async cancel(id, options) {
@@ -71,14 +75,18 @@ class CommandsClient {
   }
 
   /** Gives a command's state now and after each change, until it has ended. */
-  async *watch(id, { signal, pollInterval = POLL[0] } = {}) {
+  async *watch(id, { signal, pollInterval = POLL[0], as } = {}) {
+    const how = { as: form(as), signal }
     let last
     for (;;) {
-      const view = await this.#told(await this.#hold(id, pollInterval, signal, now() + this.#timeout, (error) => error))
+      const view = await this.#hold(id, pollInterval, signal, now() + this.#timeout, (error) => error)
+      if (ENDED.includes(view.state)) {
+        yield await this.#told(view, how)
+        return
+      }
       const text = JSON.stringify(view)
-      if (text !== last) yield view
+      if (text !== last) yield await this.#told(view, how)
       last = text
-      if (ENDED.includes(view.state)) return
       await pause(pollInterval / 2, signal)
       signal?.throwIfAborted()
     }
@@ -90,20 +98,20 @@ class CommandsClient {
   }
 
   async #submit(target, name, params, options) {
-    const { commandId, state } = await this.#create(target, name, params, options, 0, now() + this.#limit(options))
-    return { commandId, state }
+    const { view } = await this.#create(target, name, params, options, 0, this.#limit(options))
+    return { commandId: view.commandId, state: view.state }
   }
 
   async #invoke(target, name, params, options = {}) {
     const { signal } = options
+    const as = form(options.as)
     signal?.throwIfAborted()
     const limit = this.#limit(options)
-    const ends = now() + limit
     // What may be taken back has to be known first: then the waiting is an exchange of its own.
-    const view = await this.#create(target, name, params, options, signal === undefined ? limit : 0, ends)
+    const { view, ends } = await this.#create(target, name, params, options, signal === undefined ? limit : 0, limit)
     const id = view.commandId
     try {
-      return this.#result(name, await this.#end(view, ends, options, { name, limit }))
+      return await this.#result(name, await this.#end(view, ends, options, { name, limit }), { as, signal })
     } catch (error) {
       if (signal?.aborted) await this.cancel(id).catch(() => {})
       throw error
@@ -115,16 +123,72 @@ class CommandsClient {
   }
 
   /**
-   * Makes a command; `hold` is how long the manager may wait for its end. Sent again when no answer comes: the idempotency
-   * key makes one command of all sendings.
+   * Makes a command and brings its parameters; `hold` is how long the manager may wait for its end. Gives how it is then, and
+   * when `limit` ms are over; bringing parameters takes none of them.
    */
-  async #create(target, name, params, options = {}, hold, ends) {
+  async #create(target, name, params, options = {}, hold, limit) {
     if (typeof name !== "string" || name === "") throw misuse("a command's name is a text")
+    const deadline = moment(options.deadline)
+    const source = parameters(name, params)
+    const small = source.size <= INLINE_MAX ? await collect(source, INLINE_MAX) : undefined
+    let ends = now() + limit
+    const body = small === undefined ? { mode: "storage", size: source.size } : inline(small)
+    let view
+    try {
+      view = await this.#make(target, name, body, deadline, options, hold, ends)
+    } catch (error) {
+      source.discard(params)
+      throw error
+    }
+    // One that was made before with the same key may have got its parameters then.
+    if (view.state !== "PENDING_UPLOAD") {
+      source.discard(params)
+      return { view, ends }
+    }
+    try {
+      const began = now()
+      const size = await upload(view.storageUpload, source, { connection: this.#connection, signal: options.signal })
+      ends += now() - began
+      view = { ...view, ...(await this.#complete(view.commandId, size, options.signal, Math.min(hold, HOLD_MS), ends)) }
+    } catch (error) {
+      // Nobody will bring them any more.
+      await this.cancel(view.commandId).catch(() => {})
+      if (error === options.signal?.reason || !(error instanceof CommandError) || error.code === "INVALID_ARGUMENT") throw error
+      if (error.httpStatusCode === 413) throw tooLarge(name, body, error)
+      throw notCreated(name, { idempotencyKey: options.idempotencyKey, targetResourceId: target }, error)
+    }
+    return { view, ends }
+  }
+
+  /** Says that the parameters are there. Saying it twice is as good as once. */
+  async #complete(id, size, signal, hold, ends) {
+    const backoff = new Backoff(...RETRY)
+    for (;;) {
+      let error
+      try {
+        const query = hold > 0 ? `?wait=${(hold / 1000).toFixed(3)}` : ""
+        const answer = await this.#connection.call("POST", `${place(id)}/upload-complete${query}`, { token: this.#token, json: { size }, signal, timeoutMs: COMPLETE_MS + hold })
+        if (answer.status < 300) return answer.json ?? { state: "PENDING" }
+        error = refusal(`that the parameters of ${id} are there`, answer)
+        if (!isTransient(answer)) throw error
+      } catch (thrown) {
+        if (!(thrown instanceof Unreachable)) throw thrown
+        error = thrown
+      }
+      const delay = backoff.next()
+      if (now() + delay > ends) throw error
+      await pause(delay, signal)
+      signal?.throwIfAborted()
+    }
+  }
+
+  /** Sent again when no answer comes: the idempotency key makes one command of all sendings. */
+  async #make(target, name, params, deadline, options, hold, ends) {
     const json = {
       deploymentId: this.#deploymentId,
       command: name,
-      params: parameters(name, params),
-      deadline: moment(options.deadline),
+      params,
+      deadline,
       idempotencyKey: options.idempotencyKey ?? newKey(),
       targetResourceId: target,
     }
@@ -142,6 +206,7 @@ class CommandsClient {
         error = refusal(`the command "${name}"`, answer)
         after = retryAfter(answer) ?? 0
         if (answer.json?.code === "COMMAND_EXPIRED") throw expired(name, {})
+        if (answer.status === 413) throw tooLarge(name, params, error)
         if (!isTransient(answer)) throw notCreated(name, json, error)
       } catch (thrown) {
         if (!(thrown instanceof Unreachable)) throw thrown
@@ -203,26 +268,30 @@ class CommandsClient {
   }
 
   /** A command as it is told to the caller: with its result, or its error, in place of the protocol's response. */
-  async #told({ response, ...view }) {
+  async #told({ response, ...view }, { as = "json", signal } = {}) {
     if (response === undefined || response === null) return view
     if (response.status === "error") {
       const { status, ...error } = response
       return { ...view, error }
     }
-    return { ...view, result: await this.#decode(view.command ?? view.commandId, response.response) }
+    return { ...view, result: await this.#decode(view.command ?? view.commandId, view.commandId, response.response, { as, signal }) }
   }
 
-  async #decode(name, body) {
+  async #decode(name, id, body, { as, signal }) {
+    // Its address is good for an hour; the command gives another.
+    const renew = async () => (await this.#ask("GET", place(id), `the question for ${id}`, { signal })).response.response
     try {
-      return await decode(body, this.#connection)
+      return await decode(body, as, { connection: this.#connection, signal, renew })
     } catch (source) {
-      throw new CommandError({ code: "RESPONSE_DECODING_FAILED", message: `the result of "${name}" cannot be read: ${source.message}`, source })
+      if (signal?.aborted) throw signal.reason
+      const hint = as === "json" && source.code === "BODY_INVALID" ? 'a result that is no JSON is had with { as: "bytes" } or { as: "stream" }' : undefined
+      throw new CommandError({ code: "RESPONSE_DECODING_FAILED", message: `the result of "${name}" cannot be read: ${source.message}`, hint, source })
     }
   }
 
-  async #result(name, { commandId, state, response, attempt }) {
+  async #result(name, { commandId, state, response, attempt }, how) {
     const context = { commandId, command: name, state, attempt }
-    if (state === "SUCCEEDED") return this.#decode(name, response?.response)
+    if (state === "SUCCEEDED") return this.#decode(name, commandId, response?.response, how)
     if (state === "EXPIRED") throw expired(name, context)
     if (state === "CANCELLED") throw new CommandError({ code: "COMMAND_CANCELLED", message: `"${name}" (${commandId}) was cancelled`, context, httpStatusCode: 409 })
     const { code = "UNKNOWN", message = "it does not say why", details } = response ?? {}
@@ -237,18 +306,20 @@ const place = (id) => {
 }
 
 function parameters(name, params) {
-  let bytes
   try {
-    bytes = encode(params)
+    return toSource(params)
   } catch (error) {
     throw misuse(`the parameters of "${name}" cannot be JSON: ${error.message}`)
   }
-  if (bytes.length <= INLINE_MAX) return inline(bytes)
-  throw new CommandError({
+}
+
+function tooLarge(name, { size }, source) {
+  return new CommandError({
     code: "PARAMS_TOO_LARGE",
-    message: `the parameters of "${name}" have ${bytes.length} bytes, and at most ${INLINE_MAX} can be sent`,
-    context: { bytes: bytes.length, maxInlineBytes: INLINE_MAX },
+    message: `the parameters of "${name}" are too large: ${source.message}`,
+    context: { ...(size === undefined ? {} : { bytes: size }), ...source.context },
     httpStatusCode: 413,
+    source,
   })
 }
 

@@ -3,6 +3,7 @@
 // Calls of a manager: JSON over HTTP.
 
 const { CommandError, misuse } = require("./errors.js")
+const { SourceFailed, receive, send } = require("./transfer.js")
 const { Server } = require("./wire.js")
 
 /** No answer came: the manager is away, or the way to it is. */
@@ -42,17 +43,13 @@ class Connection {
    */
   async call(method, path, { token, json, body, headers, ...how }) {
     how.signal?.throwIfAborted()
-    const url = this.url(path)
-    // What is not the manager's, such as a store with presigned URLs, gets neither its connections nor our token.
-    const own = url.origin === this.#base.origin
+    const { url, own, server } = this.#way(path)
     const sent = json === undefined ? body : JSON.stringify(json)
-    const all = { host: url.host, accept: "application/json", ...headers }
+    const all = { accept: "application/json", ...headers }
     if (own && token !== undefined) all.authorization = `Bearer ${token}`
     if (json !== undefined) all["content-type"] = "application/json"
     if (sent !== undefined || method !== "GET") all["content-length"] = sent === undefined ? 0 : Buffer.byteLength(sent)
-    if (!/^[A-Z]+$/.test(method)) throw misuse(`there is no method ${JSON.stringify(method)}`)
-    const head = `${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines(all)}\r\n`
-    const server = own ? this.#server : new Server(url)
+    const head = heading(method, url, all)
     try {
       const { status, headers, bytes } = await exchange(server, head, sent, how)
       return { status, headers, bytes, json: parseJson(bytes) }
@@ -61,6 +58,52 @@ class Connection {
     } finally {
       if (!own) server.close()
     }
+  }
+
+  /**
+   * Sends a body of any size, on a connection of its own and without a token. Any status is an answer; what is thrown is an
+   * {@link Unreachable}, the signal's reason, or what the source has thrown.
+   *
+   * @param {{headers?: object, length?: number, iterator: AsyncIterator<Uint8Array>, begin: () => void, signal?: AbortSignal}} how
+   *   without a length it is sent in chunks; `begin` is called before the first byte is asked for
+   */
+  async upload(method, path, { headers, length, iterator, begin, signal }) {
+    signal?.throwIfAborted()
+    const { url, server } = this.#way(path)
+    const framing = length === undefined ? { "transfer-encoding": "chunked" } : { "content-length": length }
+    const head = heading(method, url, { accept: "application/json", ...headers, ...framing, expect: "100-continue", connection: "close" })
+    try {
+      const { status, headers, bytes } = await send(server.connect(), head, iterator, { signal, chunked: length === undefined, begin })
+      return { status, headers, json: parseJson(bytes) }
+    } catch (error) {
+      if (error instanceof SourceFailed) throw error.cause
+      throw signal?.aborted ? signal.reason : new Unreachable(url, reason(error))
+    }
+  }
+
+  /**
+   * Asks for a body of any size, on a connection of its own and without a token: `{status, headers, body, close}` once the
+   * answer has begun; it is read, or closed. Reading the body throws an {@link Unreachable} where the connection is cut.
+   *
+   * @param {{headers?: object, signal?: AbortSignal}} how
+   */
+  async open(method, path, { headers, signal }) {
+    signal?.throwIfAborted()
+    const { url, server } = this.#way(path)
+    const unreachable = (error) => (signal?.aborted ? signal.reason : new Unreachable(url, reason(error)))
+    try {
+      const { body, ...answer } = await receive(server.connect(), heading(method, url, { accept: "*/*", ...headers, connection: "close" }), { signal })
+      return { ...answer, body: guarded(body, unreachable) }
+    } catch (error) {
+      throw unreachable(error)
+    }
+  }
+
+  /** What is not the manager's, such as a store with presigned URLs, gets neither its connections nor our token. */
+  #way(path) {
+    const url = this.url(path)
+    const own = url.origin === this.#base.origin
+    return { url, own, server: own ? this.#server : new Server(url) }
   }
 
   /** Closes what is kept open. */
@@ -78,6 +121,21 @@ async function exchange(server, head, body, how) {
       if (!error.stale || how.signal?.aborted) throw error
     }
   }
+}
+
+/** The same bytes; what goes wrong is told as `tell` has it. */
+async function* guarded(body, tell) {
+  try {
+    yield* body
+  } catch (error) {
+    throw tell(error)
+  }
+}
+
+/** A request's head. */
+function heading(method, url, headers) {
+  if (!/^[A-Z]+$/.test(method)) throw misuse(`there is no method ${JSON.stringify(method)}`)
+  return `${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines({ host: url.host, ...headers })}\r\n`
 }
 
 /** Headers as they are sent. */

@@ -1,5 +1,7 @@
 // Commands: handlers in a daemon, and typed calls of them from anywhere.
 
+import type { Readable } from "node:stream"
+
 /** What a schema library gives (https://standardschema.dev): zod, valibot, arktype and others. */
 export interface StandardSchema<Input = any, Output = any> {
   readonly "~standard": {
@@ -33,12 +35,21 @@ export type Json<T> = unknown extends T
                 }
               : never
 
-/** What a handler is told besides its parameters. */
-export interface CommandContext<Params = unknown> {
-  /** The parameters, as the schema gives them; the handler's first argument. */
-  readonly input: Params
-  /** The parameters as they were sent, before any schema. */
-  readonly params: unknown
+/**
+ * What is sent as the bytes that it has, where all other values are sent as JSON. What does not fit a message (150,000 bytes)
+ * is streamed, and never whole in memory; `Uint8Array`, `ArrayBuffer` and `Blob` are sent again where a connection is cut, the
+ * others only before their first byte was read. A source may pause for 20 s at most.
+ */
+export type Bytes = Uint8Array | ArrayBuffer | Blob | AsyncIterable<Uint8Array>
+
+/** Bytes as they come, checked against their SHA-256 at their end: where they are not what was sent, it ends with an error. */
+export interface ByteStream extends Readable {
+  /** How many there are; `undefined` where some other manager does not know. */
+  readonly size: number | undefined
+}
+
+/** What every handler is told besides its parameters. */
+interface AnyContext {
   /**
    * Aborts when nobody waits for the result any more. Its reason is a {@link CommandError} with the code
    * `HANDLER_TIMEOUT` (the deadline, or a lease that could not be renewed), `COMMAND_CANCELLED`, `LEASE_LOST` (somebody
@@ -59,7 +70,23 @@ export interface CommandContext<Params = unknown> {
   progress(value: unknown): void
 }
 
-/** Does what a command says. What it returns, as JSON, is the result; `undefined` is null. */
+/** What a handler is told besides its parameters. */
+export interface CommandContext<Params = unknown> extends AnyContext {
+  /** The parameters, as the schema gives them; the handler's first argument. */
+  readonly input: Params
+  /** The parameters as they were sent, before any schema. */
+  readonly params: unknown
+}
+
+/** What a handler of {@link command.stream} is told besides its parameters. */
+export interface StreamContext extends AnyContext {
+  /** The parameters' bytes; the handler's first argument. */
+  readonly input: ByteStream
+  /** How many there are; `undefined` where some other manager does not know. */
+  readonly size: number | undefined
+}
+
+/** Does what a command says. What it returns is the result: {@link Bytes} as they are, all else as JSON; `undefined` is null. */
 export type CommandHandler<Params = any, Result = unknown> = (params: Params, context: CommandContext<Params>) => Result | Promise<Result>
 
 declare const types: unique symbol
@@ -87,6 +114,22 @@ export declare function command<const Name extends string, Params, Result>(
   name: Name,
   handler: (params: Params, context: CommandContext<Params>) => Result | Promise<Result>,
 ): Command<Name, Params, Result>
+
+export declare namespace command {
+  /**
+   * Registers a handler that gets its parameters as a stream of their bytes, whatever they are: of any size, and not before
+   * they are read. What it has not read when it ends is dropped.
+   *
+   * @example
+   * export const restore = command.stream("restore", async (backup, { signal }) => {
+   *   await pipeline(backup, createWriteStream("/data/backup"), { signal })
+   * })
+   */
+  function stream<const Name extends string, Result>(
+    name: Name,
+    handler: (body: ByteStream, context: StreamContext) => Result | Promise<Result>,
+  ): Command<Name, Bytes, Result>
+}
 
 /** How a receiver works. Everything has a default that comes from the environment of a daemon with commands. */
 export interface ReceiverOptions {
@@ -162,6 +205,11 @@ export declare class CommandReceiver<Commands extends Command = never> {
     name: Name,
     handler: (params: Params, context: CommandContext<Params>) => Result | Promise<Result>,
   ): CommandReceiver<Commands | Command<Name, Params, Result>>
+  /** Registers a handler that gets its parameters as a stream of their bytes; see {@link command.stream}. */
+  stream<const Name extends string, Result>(
+    name: Name,
+    handler: (body: ByteStream, context: StreamContext) => Result | Promise<Result>,
+  ): CommandReceiver<Commands | Command<Name, Bytes, Result>>
   /**
    * Takes commands until {@link stop} or a signal, and resolves when the last handler has ended. Managers that are away are
    * waited for.
@@ -195,7 +243,7 @@ export interface CommandView {
   finishedAt?: string
   /** What the handler told last of how far it is. */
   progress?: unknown
-  /** Once it has succeeded. */
+  /** Once it has succeeded; as JSON, unless `as` said otherwise. Lists have none. */
   result?: unknown
   /** Once it has failed. */
   error?: { code: string; message: string; details?: unknown }
@@ -225,7 +273,8 @@ export interface InvokeOptions extends SubmitOptions {
   /** Takes the command back when it aborts; the promise is rejected with its reason. */
   signal?: AbortSignal
   /**
-   * Milliseconds after which no more is waited: `COMMAND_TIMEOUT`. The command goes on; a `deadline` is what ends it.
+   * Milliseconds after which no more is waited: `COMMAND_TIMEOUT`. The command goes on; a `deadline` is what ends it. Bringing
+   * large parameters, and fetching a large result, take none of them.
    * @default the client's
    */
   timeoutMs?: number
@@ -234,13 +283,27 @@ export interface InvokeOptions extends SubmitOptions {
    * @default 500
    */
   pollInterval?: number
+  /**
+   * In what the result is wanted: as the value that its JSON is, as its bytes, or as a stream of them.
+   * @default "json"
+   */
+  as?: ResultForm
 }
+
+/** What a result is had as. */
+export type ResultForm = "json" | "bytes" | "stream"
 
 /** Options of calls that are answered at once. */
 export interface AskOptions {
   signal?: AbortSignal
   /** Milliseconds. @default 10000 */
   timeoutMs?: number
+}
+
+/** Options of questions that may be answered with a result. */
+export interface ResultOptions extends AskOptions {
+  /** What the result is had as, where there is one. @default "json" */
+  as?: ResultForm
 }
 
 export interface ListOptions extends AskOptions {
@@ -263,12 +326,25 @@ export interface CommandPage {
 /** The commands of a receiver, or of a record or module whose values are what {@link command} returned. */
 export type CommandsOf<Source> = Source extends CommandReceiver<infer Commands> ? Commands : Extract<Source[keyof Source], Command>
 type ParamsOf<C> = C extends Command<string, infer Params, any> ? Params : never
-type ResultOf<C> = C extends Command<string, any, infer Result> ? Json<Awaited<Result>> : never
+/** Bytes are no JSON: such a result is had with `as`. */
+type ResultOf<C> = C extends Command<string, any, infer Result> ? (unknown extends Awaited<Result> ? Awaited<Result> : Awaited<Result> extends Bytes ? never : Json<Awaited<Result>>) : never
 /** What follows the name: parameters may be left out where the handler needs none. */
 type Arguments<Params, Options> = undefined extends Params ? [params?: Params, options?: Options] : [params: Params, options?: Options]
 
 /** A daemon, as its callers see it. */
 export interface CommandTarget<Commands extends Command> {
+  /** Calls a command and gives its result as a stream of its bytes: of any size, and never whole in memory. */
+  invoke<Name extends Commands["name"]>(
+    name: Name,
+    params: ParamsOf<Extract<Commands, { name: Name }>>,
+    options: InvokeOptions & { as: "stream" },
+  ): Promise<ByteStream>
+  /** Calls a command and gives the bytes of its result. */
+  invoke<Name extends Commands["name"]>(
+    name: Name,
+    params: ParamsOf<Extract<Commands, { name: Name }>>,
+    options: InvokeOptions & { as: "bytes" },
+  ): Promise<Buffer>
   /** Calls a command and gives its result. */
   invoke<Name extends Commands["name"]>(
     name: Name,
@@ -285,6 +361,8 @@ export interface CommandTarget<Commands extends Command> {
 
 /** A daemon whose commands are not known to the compiler. */
 export interface AnyCommandTarget {
+  invoke(name: string, params: unknown, options: InvokeOptions & { as: "stream" }): Promise<ByteStream>
+  invoke(name: string, params: unknown, options: InvokeOptions & { as: "bytes" }): Promise<Buffer>
   invoke<Result = unknown>(name: string, params?: unknown, options?: InvokeOptions): Promise<Result>
   submit(name: string, params?: unknown, options?: SubmitOptions): Promise<{ commandId: string; state: CommandState }>
   list(options?: Omit<ListOptions, "target">): Promise<CommandPage>
@@ -319,16 +397,18 @@ export declare class CommandsClient {
   target(id: string): AnyCommandTarget
   target<Source>(id: string): CommandTarget<CommandsOf<Source>>
   /** Calls a command of the only daemon that takes any. */
+  invoke(name: string, params: unknown, options: InvokeOptions & { as: "stream" }): Promise<ByteStream>
+  invoke(name: string, params: unknown, options: InvokeOptions & { as: "bytes" }): Promise<Buffer>
   invoke<Result = unknown>(name: string, params?: unknown, options?: InvokeOptions): Promise<Result>
   /** Sends a command to the only daemon that takes any. */
   submit(name: string, params?: unknown, options?: SubmitOptions): Promise<{ commandId: string; state: CommandState }>
   /** A command as it is now. */
-  get(id: string, options?: AskOptions): Promise<CommandView>
+  get(id: string, options?: ResultOptions): Promise<CommandView>
   /** Takes a command back, also one that runs: its handler's signal aborts. */
   cancel(id: string, options?: AskOptions): Promise<CommandView>
   list(options?: ListOptions): Promise<CommandPage>
   /** A command as it is, and after each change, until it has ended. `pollInterval`: 500 ms unless set. */
-  watch(id: string, options?: { signal?: AbortSignal; pollInterval?: number }): AsyncGenerator<CommandView, void>
+  watch(id: string, options?: { signal?: AbortSignal; pollInterval?: number; as?: ResultForm }): AsyncGenerator<CommandView, void>
   /** Closes the connections that are kept. They keep no process alive. */
   close(): void
 }

@@ -17,6 +17,10 @@ function command(name, ...rest) {
   return handlers.add(name, ...rest)
 }
 
+command.stream = function stream(name, handler) {
+  return handlers.addStream(name, handler)
+}
+
 function createCommandReceiver(options) {
   return new CommandReceiver(options)
 }

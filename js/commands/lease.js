@@ -5,9 +5,10 @@
 // A handler's time ends with the command's deadline and, where the lease cannot be renewed, shortly before the lease does.
 // Whoever holds no lease any more answers nothing: the command is somebody else's.
 
-const { decode, encode, inline, presigned } = require("./body.js")
+const { INLINE_MAX, decode, encode, inline, toSource, upload } = require("./body.js")
 const { CommandError } = require("./errors.js")
 const { isTransient } = require("./http.js")
+const { collect } = require("./source.js")
 const { Backoff, TIMER_MAX, now, pause } = require("./time.js")
 
 /** What is left of a lease, at most, when its handler's time is up: for the answer. */
@@ -121,12 +122,16 @@ class Lease {
   async #handle(handlers) {
     const { envelope, commandId, attempt } = this.#lease
     const { signal } = this.#controller
-    const params = await decode(envelope.params ?? inline(Buffer.alloc(0)), this.#manager.connection, signal)
-    const { handler, input } = await handlers.find(envelope.command, params)
+    const found = handlers.find(envelope.command)
+    const params = await decode(envelope.params ?? inline(Buffer.alloc(0)), found.takes, { connection: this.#manager.connection, signal })
+    const input = await handlers.check(envelope.command, found, params)
     signal.throwIfAborted()
+    const streams = found.takes === "stream"
+    // A handler that leaves it alone is not to end the process by that.
+    if (streams) params.on("error", () => {})
     const context = {
       input,
-      params,
+      ...(streams ? { size: params.size } : { params }),
       signal,
       deadline: envelope.deadline === undefined ? undefined : new Date(envelope.deadline),
       commandId,
@@ -135,25 +140,40 @@ class Lease {
       traceparent: envelope.traceparent,
       progress: (value) => this.#tell(value),
     }
-    return this.#success(await handler(input, context))
+    try {
+      return await this.#success(await found.handler(input, context))
+    } finally {
+      // What the handler has not read by now, it will not; a result may have been what it reads.
+      if (streams) params.destroy()
+    }
   }
 
+  /** A result as it is told, once its bytes are where they belong. */
   async #success(value) {
-    let bytes
+    let source
     try {
-      bytes = encode(value)
+      source = toSource(value)
     } catch (error) {
       throw new CommandError({ code: "HANDLER_ERROR", message: `the handler's result cannot be JSON: ${error.message}` })
     }
-    const { maxInlineBytes = Infinity, storageUploadRequest } = this.#lease.envelope.responseHandling
-    if (bytes.length <= maxInlineBytes) return { status: "success", response: inline(bytes) }
-    if (storageUploadRequest === undefined) {
-      const error = new CommandError({ code: "RESPONSE_TOO_LARGE", message: `the handler's result has ${bytes.length} bytes, and at most ${maxInlineBytes} can be sent` })
-      error.details = { bytes: bytes.length, maxInlineBytes }
+    const { maxInlineBytes = INLINE_MAX, storageUploadRequest } = this.#lease.envelope.responseHandling
+    const { signal } = this.#controller
+    if (signal.aborted) {
+      source.discard(value)
+      throw signal.reason
+    }
+    if (source.size <= maxInlineBytes || storageUploadRequest === undefined) {
+      const bytes = source.size > maxInlineBytes ? undefined : await collect(source, maxInlineBytes)
+      if (bytes === undefined) throw tooLarge(source.size, { maxInlineBytes })
+      return { status: "success", response: inline(bytes) }
+    }
+    try {
+      const size = await upload(storageUploadRequest, source, { connection: this.#manager.connection, signal })
+      return { status: "success", response: { mode: "storage", size, storagePutUsed: true } }
+    } catch (error) {
+      if (error instanceof CommandError && error.httpStatusCode === 413) throw tooLarge(source.size, error.context?.details)
       throw error
     }
-    await presigned(storageUploadRequest, { connection: this.#manager.connection, signal: this.#controller.signal, body: bytes })
-    return { status: "success", response: { mode: "storage", size: bytes.length, storagePutUsed: true } }
   }
 
   /** Sets the time that the handler has. It changes with each renewal. */
@@ -278,6 +298,14 @@ class Lease {
       await pause(delay, this.#stopped)
     }
   }
+}
+
+function tooLarge(bytes, limits) {
+  const size = bytes === undefined ? "more bytes" : `${bytes} bytes, more`
+  const most = limits?.maxInlineBytes ?? limits?.mostBodyBytes
+  const error = new CommandError({ code: "RESPONSE_TOO_LARGE", message: `the handler's result has ${size} than can be sent${most === undefined ? "" : `: ${most}`}`, httpStatusCode: 413 })
+  error.details = { ...(bytes === undefined ? {} : { bytes }), ...limits }
+  return error
 }
 
 /** Rejects with the signal's reason. */

@@ -43,6 +43,11 @@ class CommandReceiver {
     return this
   }
 
+  stream(name, handler) {
+    this.#handlers.addStream(name, handler)
+    return this
+  }
+
   /** Resolves when it was stopped and everything has ended. */
   async run() {
     if (this.#running !== undefined) {

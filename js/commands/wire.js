@@ -139,7 +139,7 @@ class Server {
   }
 
   #open() {
-    const wire = new Wire(this.#connect(), {
+    const wire = new Wire(this.connect(), {
       idle: (wire) => this.#idle.push(wire),
       gone: (wire) => {
         this.#all.delete(wire)
@@ -150,7 +150,8 @@ class Server {
     return wire
   }
 
-  #connect() {
+  /** A connection of one's own. */
+  connect() {
     const { protocol, hostname, port } = this.#url
     const host = hostname.replace(/^\[|\]$/g, "")
     if (protocol === "http:") return net.connect({ host, port: Number(port || 80) })
