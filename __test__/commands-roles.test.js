@@ -3,6 +3,7 @@
 // Who may do what: every kind of token against every call, and that errors say nothing about what exists.
 
 const { ADMIN, inline, managerBed, success } = require("./lib/wire.js")
+const { speaker } = require("./lib/payload.js")
 
 const bed = managerBed()
 let manager
@@ -31,6 +32,30 @@ async function leased() {
   return (await its.ours.worker.lease({ maxLeases: 100 })).find(({ commandId }) => commandId === id)
 }
 
+/** A new command of ours whose parameters are to come, its lease if they have come; and where its bodies are. */
+const bodies = {
+  begin: () => speaker(manager, its.ours).begin(4, { targetResourceId: "other" }),
+  async brought() {
+    const { commandId, storageUpload } = await this.begin()
+    await manager.ok(200, "PUT", at(storageUpload), { body: "null" })
+    return commandId
+  },
+  async leased() {
+    const id = await speaker(manager, its.ours).bring(Buffer.from("null"), { targetResourceId: "worker" })
+    return (await its.ours.worker.lease({ maxLeases: 100 })).find(({ commandId }) => commandId === id)
+  },
+  async answered() {
+    const lease = await this.leased()
+    await manager.ok(200, "PUT", at(lease.envelope.responseHandling.storageUploadRequest), { body: "null" })
+    await its.ours.worker.respond(lease, { status: "success", response: { mode: "storage", size: 4, storagePutUsed: true } })
+    return (await its.ours.read(lease.commandId)).response.response.storageGetRequest
+  },
+}
+/** A signed address, as a route. */
+const at = ({ backend }) => backend.url.replace(manager.url, "")
+/** The same without its signature. */
+const bare = (request) => at(request).replace(/payload_token=\w+/, `payload_token=${"0".repeat(64)}`)
+
 const acquire = { deploymentId: "ours", target: { resourceId: "worker" } }
 const response = (lease) => `/v1/commands/${lease.commandId}/response`
 /** Each call makes what it is about, so that every cell begins with the same. */
@@ -49,6 +74,16 @@ const calls = {
     const [one, two] = [await leased(), await leased()]
     return ["PUT", one.envelope.responseHandling.submitResponseUrl.replace(one.commandId, two.commandId).replace(one.leaseId, two.leaseId), success(1)]
   },
+  "make a command with a large body": () => ["POST", "/v1/commands", { deploymentId: "ours", command: "go", targetResourceId: "other", params: { mode: "storage", size: 4 } }],
+  "say that a body is there": async () => ["POST", `/v1/commands/${await bodies.brought()}/upload-complete`, {}],
+  "put parameters under their address": async () => ["PUT", at((await bodies.begin()).storageUpload), "null"],
+  "put parameters without a signature": async () => ["PUT", bare((await bodies.begin()).storageUpload), "null"],
+  "fetch parameters from their address": async () => ["GET", at((await bodies.leased()).envelope.params.storageGetRequest)],
+  "fetch parameters without a signature": async () => ["GET", bare((await bodies.leased()).envelope.params.storageGetRequest)],
+  "put a result under its address": async () => ["PUT", at((await bodies.leased()).envelope.responseHandling.storageUploadRequest), "null"],
+  "put a result without a signature": async () => ["PUT", bare((await bodies.leased()).envelope.responseHandling.storageUploadRequest), "null"],
+  "fetch a result from its address": async () => ["GET", at(await bodies.answered())],
+  "fetch a result without a signature": async () => ["GET", bare(await bodies.answered())],
   "say that a daemon ended": () => ["POST", "/v1/deployments/ours/resources/worker/ended"],
   "make a token": () => ["POST", "/v1/tokens", { role: "invoke", deploymentId: "made" }],
   "list tokens": () => ["GET", "/v1/tokens"],
@@ -74,6 +109,16 @@ const table = {
   "give a result":                          [401, 401, 401, 401, 200, 404, 404, 403, 403, 403],
   "give a result under its address":        [200, 200, 200, 200, 200, 200, 200, 200, 200, 200],
   "give a result under another's address":  [401, 401, 401, 401, 200, 404, 404, 403, 403, 403],
+  "make a command with a large body":       [401, 401, 401, 401, 403, 403, 403, 201, 403, 201],
+  "say that a body is there":               [401, 401, 401, 401, 403, 403, 403, 200, 404, 200],
+  "put parameters under their address":     [200, 200, 200, 200, 200, 200, 200, 200, 200, 200],
+  "put parameters without a signature":     [403, 403, 403, 403, 403, 403, 403, 403, 403, 403],
+  "fetch parameters from their address":    [200, 200, 200, 200, 200, 200, 200, 200, 200, 200],
+  "fetch parameters without a signature":   [403, 403, 403, 403, 403, 403, 403, 403, 403, 403],
+  "put a result under its address":         [200, 200, 200, 200, 200, 200, 200, 200, 200, 200],
+  "put a result without a signature":       [403, 403, 403, 403, 403, 403, 403, 403, 403, 403],
+  "fetch a result from its address":        [200, 200, 200, 200, 200, 200, 200, 200, 200, 200],
+  "fetch a result without a signature":     [403, 403, 403, 403, 403, 403, 403, 403, 403, 403],
   "say that a daemon ended":                [401, 401, 401, 401, 403, 403, 403, 403, 403, 200],
   "make a token":                           [401, 401, 401, 401, 403, 403, 403, 403, 403, 201],
   "list tokens":                            [401, 401, 401, 401, 403, 403, 403, 403, 403, 200],
@@ -96,6 +141,7 @@ describe.each(Object.entries(table))("%s", (name, statuses) => {
     expect({ status, text }).toEqual({ status: expected, text: expect.anything() })
     if (codes[status] !== undefined) {
       // The same words whatever there is, and none of what was asked for.
+      if (route.includes("/payload?")) return expect(answer.code).toBe("SIGNATURE_INVALID")
       expect(answer).toEqual({ code: codes[status], message: status === 401 ? "this needs a valid token: Authorization: Bearer TOKEN" : "the token is not for this" })
       expect(headers["www-authenticate"]).toBe(status === 401 ? "Bearer" : undefined)
     }

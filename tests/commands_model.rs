@@ -100,14 +100,18 @@ impl Model {
 fn apply(command: &mut Command, model: &mut Model, event: &Event, now: u64, most: u32) -> [Result<(), Refused>; 2] {
     match event {
         Event::Complete => {
-            let expected = model.ended().and(if model.uploads { Ok(()) } else { Err(Refused::WrongState(model.state())) });
+            let expected =
+                model.ended().and(if model.uploads { Ok(()) } else { Err(Refused::WrongState(model.state())) });
             model.uploads &= expected.is_err();
             [command.complete(body(now)), expected]
         }
         Event::Lease { seconds } => {
             let lease = Lease { id: format!("lease_{}", model.leases.len()), expires_at: now + seconds };
-            let expected =
-                model.ended().and(if model.held || model.uploads { Err(Refused::WrongState(model.state())) } else { Ok(()) });
+            let expected = model.ended().and(if model.held || model.uploads {
+                Err(Refused::WrongState(model.state()))
+            } else {
+                Ok(())
+            });
             if expected.is_ok() {
                 model.leases.push((lease.id.clone(), lease.expires_at));
                 model.held = true;
@@ -136,7 +140,7 @@ fn apply(command: &mut Command, model: &mut Model, event: &Event, now: u64, most
         }
         Event::Respond { lease, success } => {
             let lease = lease.map(|back| model.name(back));
-            let outcome = match (success, lease) {
+            let outcome = match (success, &lease) {
                 (false, _) => error(now),
                 (true, None) => Outcome::Success(now.to_string().into_bytes()),
                 (true, Some(lease)) => Outcome::Stored { lease: lease.clone(), body: body(now) },

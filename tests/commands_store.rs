@@ -34,9 +34,8 @@ fn an_older_database_is_brought_forward_after_a_copy_was_made() {
 
     let store = Sqlite::open(&file).expect("brought forward");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let (open, ended, results) = runtime.block_on(async {
-        (store.open_commands().await, store.find("cmd_ended").await, store.stored_results().await)
-    });
+    let (open, ended, results) = runtime
+        .block_on(async { (store.open_commands().await, store.find("cmd_ended").await, store.stored_results().await) });
     let open = open.expect("open commands");
     assert_eq!(open.len(), 1);
     assert_eq!((open[0].id.as_str(), &*open[0].params, open[0].upload), ("cmd_waits", b"1".as_slice(), None));

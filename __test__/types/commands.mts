@@ -1,7 +1,8 @@
 // Commands, typed from handler to caller, as they may be used and as they may not.
 import { AlienError } from "@alienplatform/core"
 import { CommandError, CommandsClient, command, createCommandReceiver, runReceiver } from "@alienplatform/core/commands"
-import type { CommandPage, CommandReceiver, CommandView } from "@alienplatform/core/commands"
+import type { ByteStream, CommandPage, CommandReceiver, CommandView } from "@alienplatform/core/commands"
+import { createReadStream } from "node:fs"
 import { type } from "arktype"
 import * as v from "valibot"
 import { z } from "zod"
@@ -15,6 +16,13 @@ const commands = {
   count: command("count-all", z.object({ from: z.coerce.number() }), async ({ from }) => [from satisfies number]),
   valibot: command("v", v.object({ list: v.array(v.string()) }), ({ list }) => list[0]?.length),
   arktype: command("a", type({ level: "'low' | 'high'" }), ({ level }, { input }) => ({ level: level satisfies "low" | "high", same: input.level })),
+  restore: command.stream("restore", async (body, { size, signal }) => {
+    let bytes = 0
+    for await (const piece of body) bytes += (piece as Buffer).length
+    return { bytes, all: bytes === size, aborted: signal.aborted }
+  }),
+  backup: command("backup", async ({ since }: { since: string }) => new Blob([since])),
+  copy: command.stream("copy", (body) => body),
   nothing: command("nothing", async (_: { id: number }) => {}),
   // Modules export more than commands.
   helper: (text: string) => text,
@@ -29,6 +37,13 @@ const counted: number[] = await target.invoke("count-all", { from: "1" }, { time
 const length: number | null = await target.invoke("v", { list: [] })
 const level: "low" | "high" = (await target.invoke("a", { level: "low" })).level
 const nothing: null = await target.invoke("nothing", { id: 1 })
+const restored: { bytes: number; all: boolean; aborted: boolean } = await target.invoke("restore", new Uint8Array(3))
+for (const source of [Buffer.from("x"), new ArrayBuffer(1), new Blob(["x"]), createReadStream("/x"), new Blob(["x"]).stream()]) await target.submit("restore", source)
+const backup: Buffer = await target.invoke("backup", { since: "x" }, { as: "bytes" })
+const stream: ByteStream = await target.invoke("copy", createReadStream("/x"), { as: "stream", signal: AbortSignal.timeout(1) })
+const bytes: number | undefined = stream.size
+const raw: Buffer = await client.target("connector").invoke("whatever", 1, { as: "bytes" })
+const { result } = await client.get("cmd_1", { as: "stream" })
 const { commandId } = await target.submit("sync", { since: "2026-05-01", full: true }, { deadline: "2026-06-01T00:00:00Z" })
 const view: CommandView = await client.get(commandId)
 const page: CommandPage = await client.list({ state: "PENDING", target: "connector", limit: 10, cursor: "c" })
@@ -40,6 +55,8 @@ const unknown: unknown = await client.invoke("whatever")
 const receiver = createCommandReceiver({ concurrency: 8, handleSignals: false })
   .command("add", z.object({ a: z.number(), b: z.number() }), ({ a, b }) => a + b)
   .command("echo", (params: string) => params)
+  .stream("size", (_, { size }) => size ?? -1)
+const size: number = await client.target<typeof receiver>("calculator").invoke("size", new Blob([]))
 const sum: number = await client.target<typeof receiver>("calculator").invoke("add", { a: 1, b: 2 })
 await receiver.run()
 await receiver.stop()
@@ -69,6 +86,12 @@ const date: Date = (await target.invoke("sync", { since: "x" })).at
 command("wrong", z.object({ from: z.string() }), ({ from }) => from satisfies number)
 // @ts-expect-error no schema
 command("wrong", { from: "string" }, () => 1)
+// @ts-expect-error a stream's parameters are bytes
+await target.invoke("restore", { since: "x" })
+// @ts-expect-error bytes are no JSON
+const json: string = await target.invoke("backup", { since: "x" })
+// @ts-expect-error no such form
+await target.invoke("ping", undefined, { as: "text" })
 // @ts-expect-error a misspelt option
 await target.invoke("ping", undefined, { timeoutMS: 1 })
 // @ts-expect-error a token is needed
@@ -76,4 +99,4 @@ new CommandsClient({ managerUrl: "https://manager.example", deploymentId: "edge"
 // @ts-expect-error no such state
 await client.list({ state: "DONE" })
 
-export { synced, pong, counted, length, level, nothing, view, page, any, unknown, sum, plain, date }
+export { synced, pong, counted, length, level, nothing, view, page, any, unknown, sum, plain, date, restored, backup, stream, bytes, raw, result, size, json }

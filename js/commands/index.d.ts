@@ -327,7 +327,7 @@ export interface CommandPage {
 export type CommandsOf<Source> = Source extends CommandReceiver<infer Commands> ? Commands : Extract<Source[keyof Source], Command>
 type ParamsOf<C> = C extends Command<string, infer Params, any> ? Params : never
 /** Bytes are no JSON: such a result is had with `as`. */
-type ResultOf<C> = C extends Command<string, any, infer Result> ? (unknown extends Awaited<Result> ? Awaited<Result> : Awaited<Result> extends Bytes ? never : Json<Awaited<Result>>) : never
+type ResultOf<C> = C extends Command<string, any, infer Result> ? (unknown extends Awaited<Result> ? Awaited<Result> : Awaited<Result> extends Bytes ? unknown : Json<Awaited<Result>>) : never
 /** What follows the name: parameters may be left out where the handler needs none. */
 type Arguments<Params, Options> = undefined extends Params ? [params?: Params, options?: Options] : [params: Params, options?: Options]
 
