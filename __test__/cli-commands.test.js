@@ -3,6 +3,7 @@
 // `alien commands` and `alien token`, before a real manager and a real daemon.
 
 const { spawn } = require("node:child_process")
+const { randomBytes } = require("node:crypto")
 const fs = require("node:fs")
 const path = require("node:path")
 const { cli, eventually, needs, root, startCli } = require("./lib/bed.js")
@@ -46,6 +47,39 @@ needs(missing).describe("with a manager and a daemon", () => {
     child.stdin.end('"from a pipe"')
     await new Promise((resolve) => child.on("close", resolve))
     expect(out).toBe('"from a pipe"\n')
+  })
+
+  test("with --raw bytes are sent as they are, and with --output a result is written as it is", async () => {
+    const bytes = randomBytes(500_000)
+    const [sent, got] = ["sent.bin", "got.bin"].map((name) => path.join(its.folder, name))
+    fs.writeFileSync(sent, bytes)
+    const args = ["commands", "invoke", "d", "copy", "--raw", "--params"]
+    expect(await alien([...args, "@sent.bin", "--output", "got.bin"])).toEqual({ code: 0, stdout: "", stderr: "500000 bytes are in got.bin.\n" })
+    expect(fs.readFileSync(got).equals(bytes)).toBe(true)
+    expect(await alien([...args, "just a text", "--output", "-"])).toEqual({ code: 0, stdout: "just a text", stderr: "" })
+    expect(await alien([...args, '{"a":1}', "--json"])).toEqual({ code: 0, stdout: '{"a":1}\n', stderr: "" })
+    expect(await alien([...args, "@sent.bin", "--output", "/dev/null", "--json"])).toEqual({ code: 0, stdout: '{"output":"/dev/null","bytes":500000}\n', stderr: "" })
+    expect(await alien([...args, "@sent.bin", "--output", "-", "--json"])).toMatchObject({ code: 2, stdout: expect.stringContaining("leave one out") })
+    expect(await alien([...args, "@sent.bin"])).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("cannot be read: its 500000 bytes are not JSON") })
+
+    const env = { PATH: process.env.PATH, ALIEN_STATE_DIR: state }
+    const child = spawn(process.execPath, [path.join(root, "js/cli.js"), ...args, "-", "--output", "-"], { cwd: its.folder, env, stdio: ["pipe", "pipe", "inherit"] })
+    const out = []
+    child.stdout.on("data", (piece) => out.push(piece))
+    child.stdin.end(bytes)
+    await new Promise((resolve) => child.on("close", resolve))
+    expect(Buffer.concat(out).equals(bytes)).toBe(true)
+
+    const id = (await alien(["commands", "submit", "d", "copy", "--raw", "--params", "@sent.bin"])).stdout.trim()
+    await alien(["commands", "watch", id])
+    fs.rmSync(got)
+    expect(await alien(["commands", "get", id, "--output", "got.bin"])).toMatchObject({ code: 0 })
+    expect(fs.readFileSync(got).equals(bytes)).toBe(true)
+    const failed = (await alien(["commands", "submit", "d", "fail", "--params", "{}"])).stdout.trim()
+    await alien(["commands", "watch", failed])
+    expect(await alien(["commands", "get", failed, "--output", "none.bin"])).toMatchObject({ code: 1, stderr: expect.stringMatching(/is FAILED and has no result\nhint: /) })
+    expect(await alien(["commands", "get", id, "--output", "no/such/folder"])).toMatchObject({ code: 1, stderr: "error: no/such/folder cannot be written (ENOENT)\n" })
+    expect(fs.readdirSync(its.folder).filter((name) => name.includes(".part") || name === "none.bin")).toEqual([])
   })
 
   test("what goes wrong in the handler is exit code 1", async () => {
@@ -157,6 +191,9 @@ test.each([
   [["commands", "invoke", "d", "n", "--state", "PENDING"], "commands invoke takes no --state"],
   [["commands", "invoke", "d", "n", "--params", "{hush}"], "--params: that is not JSON"],
   [["commands", "invoke", "d", "n", "--params", "@/no/such/file"], "--params: /no/such/file cannot be read (ENOENT)"],
+  [["commands", "invoke", "d", "n", "--raw"], "--raw says what --params are"],
+  [["commands", "invoke", "d", "n", "--raw", "--params", "@/no/such/file"], "--params: /no/such/file cannot be read (ENOENT)"],
+  [["commands", "submit", "d", "n", "--output", "x"], "commands submit takes no --output"],
   [["commands", "invoke", "d", "n", "--deadline", "soon"], '--deadline takes 10s, 5m, 2h, 1d or an RFC 3339 time, not "soon"'],
   [["commands", "list", "-p", "kubernetes"], "--platform kubernetes needs --manager URL"],
   [["commands", "list", "--manager", "http://127.0.0.1:1"], "--manager needs a token"],

@@ -63,6 +63,8 @@ const COMMANDS = {
     options: {
       ...MANAGER,
       params: { type: "string" },
+      raw: { type: "boolean" },
+      output: { type: "string" },
       deadline: { type: "string" },
       "idempotency-key": { type: "string" },
       state: { type: "string" },

@@ -3,6 +3,7 @@
 // `alien commands`: calling handlers in daemons, and seeing what becomes of that.
 
 const fs = require("node:fs")
+const { source, write } = require("./bytes.js")
 const { UsageError, duration, number, timeoutMs } = require("./args.js")
 const { forCalls } = require("./manager.js")
 const { paint } = require("./paint.js")
@@ -11,12 +12,13 @@ const { choose } = require("./words.js")
 const { AlienError } = require("../errors.js")
 const { CommandsClient } = require("../commands/client.js")
 
-const SENDING = ["params", "deadline", "idempotency-key"]
+const SENDING = ["params", "raw", "deadline", "idempotency-key"]
+const OUTPUT = ["output"]
 const LISTING = ["state", "target", "limit", "cursor"]
 const KNOWN = {
-  invoke: { words: ["ID", "NAME"], options: SENDING },
+  invoke: { words: ["ID", "NAME"], options: [...SENDING, ...OUTPUT] },
   submit: { words: ["ID", "NAME"], options: SENDING },
-  get: { words: ["COMMAND"] },
+  get: { words: ["COMMAND"], options: OUTPUT },
   list: { options: LISTING },
   cancel: { words: ["COMMAND"] },
   watch: { words: ["COMMAND"] },
@@ -24,12 +26,14 @@ const KNOWN = {
 const COLOURS = { SUCCEEDED: "green", FAILED: "red", EXPIRED: "red", CANCELLED: "yellow" }
 
 async function commands({ words: all, options, signal }) {
-  const { name, words } = choose("commands", KNOWN, [...SENDING, ...LISTING], all, options)
+  const { name, words } = choose("commands", KNOWN, [...SENDING, ...OUTPUT, ...LISTING], all, options)
   const run = { invoke, submit, get, list, cancel, watch }[name]
   const how = { signal, timeoutMs: timeoutMs(options) }
   // What is wrong with the command line is said before anybody is asked.
-  const sending = KNOWN[name].options === SENDING ? { ...how, ...sendingOptions(options) } : undefined
-  const params = sending === undefined ? undefined : parameters(options.params)
+  const sends = KNOWN[name].options?.includes("params")
+  const sending = sends ? { ...how, ...sendingOptions(options) } : undefined
+  if (options.output === "-" && options.json) throw new UsageError("--output - and --json both go to standard output: leave one out")
+  const params = sends ? parameters(options) : undefined
   const client = new CommandsClient(await forCalls(options))
   try {
     return await run(client, words, { options, how, sending, params })
@@ -39,7 +43,10 @@ async function commands({ words: all, options, signal }) {
 }
 
 async function invoke(client, [id, name], { options, sending, params }) {
-  print(await client.target(id).invoke(name, params, sending), options)
+  const as = options.output === undefined ? "json" : "stream"
+  const result = await client.target(id).invoke(name, params, { ...sending, as })
+  if (as === "json") print(result, options)
+  else await keep(result, options, sending.signal)
   return 0
 }
 
@@ -50,7 +57,16 @@ async function submit(client, [id, name], { options, sending, params }) {
 }
 
 async function get(client, [id], { options, how }) {
-  print(await client.get(id, how), options)
+  if (options.output === undefined) {
+    print(await client.get(id, how), options)
+    return 0
+  }
+  const { state, result } = await client.get(id, { ...how, as: "stream" })
+  if (result === undefined) {
+    const hint = state === "FAILED" ? `\`alien commands get ${id}\` shows its error` : undefined
+    throw new AlienError({ code: "NO_RESULT", message: `${id} is ${state} and has no result`, hint, httpStatusCode: 404, retryable: false, internal: false })
+  }
+  await keep(result, options, how.signal)
   return 0
 }
 
@@ -104,6 +120,13 @@ async function watch(client, [id], { options, how: { signal, timeoutMs } }) {
   return last.state === "SUCCEEDED" ? 0 : 1
 }
 
+/** Writes a result where `--output` says. */
+async function keep(result, { output, json }, signal) {
+  const bytes = await write(result, output, signal)
+  if (json) console.log(JSON.stringify({ output, bytes }))
+  else if (output !== "-") console.error(`${bytes} bytes are in ${output}.`)
+}
+
 /** JSON for a person, or for a program. */
 function print(value, { json }) {
   console.log(json ? JSON.stringify(value) : JSON.stringify(value, null, 2))
@@ -122,8 +145,12 @@ function deadline(text) {
   return new Date(time)
 }
 
-/** JSON itself, `@FILE`, or `-` for standard input. */
-function parameters(given) {
+/** JSON itself, `@FILE`, or `-` for standard input; with `--raw` bytes, whatever they are. */
+function parameters({ params: given, raw }) {
+  if (raw) {
+    if (given === undefined) throw new UsageError("--raw says what --params are: name some, such as --params @FILE")
+    return source(given)
+  }
   if (given === undefined) return undefined
   const file = given === "-" ? 0 : given.startsWith("@") ? given.slice(1) : undefined
   const name = file === 0 ? "standard input" : (file ?? "that")

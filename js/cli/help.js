@@ -91,9 +91,12 @@ alien commands list [options]                the newest first
 
 invoke, submit:
       --params JSON        what the handler gets; @FILE reads a file, - standard input; default: null
+      --raw                the parameters are bytes and no JSON, and may have any size
       --deadline TIME      no result is wanted after it: 10s, 5m, 2h, 1d from now, or an RFC 3339 time
       --idempotency-key K  the same key is the same command, for 24 hours
       --timeout SECONDS    stop waiting; the command goes on; default: 60
+invoke, get:
+      --output FILE        write the result's bytes to FILE, whatever they are; - is standard output
 list:
       --state STATE        only PENDING, DISPATCHED, SUCCEEDED, FAILED, EXPIRED or CANCELLED ones
       --target ID          only those of this daemon
