@@ -2,15 +2,18 @@
 
 // Bodies that do not fit a message, as they travel: spoken by hand to real managers, in the words of published clients.
 
+const { spawnSync } = require("node:child_process")
 const { randomBytes } = require("node:crypto")
 const fs = require("node:fs")
 const net = require("node:net")
 const path = require("node:path")
-const { eventually, together } = require("./lib/bed.js")
+const { eventually, isRoot, needs, together } = require("./lib/bed.js")
 const { fetchBody, files, metric, put, request, sha256, speaker } = require("./lib/payload.js")
 const { ADMIN, inline, managerBed } = require("./lib/wire.js")
 
 const LIMIT = 150_000
+/** Whether this machine allows a mount namespace, in which a small disk is nobody else's. */
+const alone = spawnSync("unshare", isRoot ? ["-m", "true"] : ["-Urm", "true"]).status
 const MOST = 4_000_000
 
 jest.setTimeout(60_000)
@@ -314,6 +317,22 @@ describe("limits", () => together({
     await one.end()
   },
 }))
+
+needs(alone !== 0 && "this machine allows no mount namespaces (unshare)").test("a disk that is full: nothing half is left, and commands go on", async () => {
+  const mount = 'mkdir -p "$0" && mount -t tmpfs -o size=24m tmpfs "$0" && exec "$@"'
+  const data = path.join(bed.folder, "small")
+  const one = await bed.start({ data, via: ["unshare", isRoot ? "-m" : "-Urm", "sh", "-c", mount, data] })
+  const inside = { data: `/proc/${one.child.pid}/root${data}` }
+  const its = await deployment("disk", one)
+  const { commandId, storageUpload } = await its.begin(undefined)
+  const full = await put(storageUpload, Array.from({ length: 32 }, () => Buffer.alloc(1024 * 1024)))
+  expect(full).toMatchObject({ status: 507, body: { code: "STORAGE_FULL", message: expect.stringContaining("disk") } })
+  await eventually(() => files(inside), (left) => left.length === 0)
+  expect(await its.create("small")).toMatchObject({ status: 201 })
+  expect(await put(storageUpload, Buffer.alloc(1024 * 1024))).toMatchObject({ status: 200 })
+  expect(await its.complete(commandId)).toMatchObject({ status: 200 })
+  await one.end()
+})
 
 describe("an address", () => together({
   async "lets do what it is for, and nothing else"() {
