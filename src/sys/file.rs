@@ -1,9 +1,10 @@
-//! Files that are whole, or not there.
+//! Files that are whole, or not there; and room for them.
 
-use super::process;
-use std::ffi::OsString;
+use super::{check, process};
+use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -23,4 +24,13 @@ pub fn put(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<(
         fs::rename(&staged, path)
     };
     staging().inspect_err(|_| drop(fs::remove_file(&staged)))
+}
+
+/// Bytes that an ordinary account may still write where `path` is.
+pub fn free_space(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all zeroes is a valid statvfs, which the call fills.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    check(unsafe { libc::statvfs(path.as_ptr(), &raw mut stat) })?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

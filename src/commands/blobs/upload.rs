@@ -3,15 +3,19 @@
 use super::{Blobs, Key, Refusal, Running, There, blocking, discard, whole};
 use crate::commands::command::Stored;
 use crate::commands::limits::PIECE;
+use crate::sys::file::free_space;
 use ring::digest::{Context, SHA256};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// After so many bytes the disk is waited for, so that the end does not have to wait for all of it.
 const SYNC_EVERY: u64 = 64 * 1024 * 1024;
+
+/// What bodies leave of a disk: commands go on where no body fits any more.
+const LEFT: u64 = 16 * 1024 * 1024;
 
 /// See the module. One that is dropped leaves nothing.
 pub struct Upload {
@@ -111,6 +115,9 @@ impl Upload {
                     Open { file, context: Context::new(&SHA256), unsynced: 0 }
                 }
             };
+            if free_space(&aside.0)? < LEFT + gathered.len() as u64 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             open.file.write_all(&gathered)?;
             open.context.update(&gathered);
             open.unsynced += gathered.len() as u64;

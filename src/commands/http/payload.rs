@@ -101,7 +101,6 @@ async fn take(
     address.check(manager, operation, id)?;
     let sha256 = ranges::said(headers)?;
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    // Known to the bodies before the command is looked at: one that ends in between takes it along.
     let command = manager.broker.find(id).await?.command;
     let declared = match address.body {
         Which::Params => command.upload.and_then(|upload| upload.size),
@@ -112,6 +111,7 @@ async fn take(
     }
     takes(&command, address)?;
     let mut upload = manager.blobs.begin(key, declared.or(length))?;
+    // Once more: a command that ends from here on takes what is there of its bodies along.
     takes(&manager.broker.find(id).await?.command, address)?;
     *begun = true;
     while let Some(frame) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
