@@ -50,15 +50,28 @@ async function decode(body, as, how) {
   if (body?.mode !== "storage" || body.storageGetRequest === undefined) {
     throw undecodable(`a body of mode ${JSON.stringify(body?.mode)} is none that this version can read`)
   }
-  const pieces = download(body, how)
-  if (as === "stream") return sized(Readable.from(pieces, { objectMode: false }), body.size ?? undefined)
+  if (as === "stream") return sized(streamed(body, how), body.size ?? undefined)
   if (as === "json" && body.size > constants.MAX_STRING_LENGTH) {
     throw undecodable(`its ${body.size} bytes are more than a text can have`)
   }
   const all = []
-  for await (const piece of pieces) all.push(piece)
+  for await (const piece of download(body, how)) all.push(piece)
   const bytes = Buffer.concat(all)
   return as === "bytes" ? bytes : read(bytes)
+}
+
+/** A download as a stream; one that is destroyed ends its connection at once, whatever that waits for. */
+function streamed(body, { signal, ...how }) {
+  const end = new AbortController()
+  const abort = () => end.abort(signal.reason)
+  if (signal?.aborted) abort()
+  signal?.addEventListener("abort", abort)
+  const stream = Readable.from(download(body, { ...how, signal: end.signal }), { objectMode: false })
+  stream.once("close", () => {
+    signal?.removeEventListener("abort", abort)
+    end.abort()
+  })
+  return stream
 }
 
 function sized(stream, size) {

@@ -130,7 +130,7 @@ class CommandsClient {
     if (typeof name !== "string" || name === "") throw misuse("a command's name is a text")
     const deadline = moment(options.deadline)
     const source = parameters(name, params)
-    const small = source.size <= INLINE_MAX ? await collect(source, INLINE_MAX) : undefined
+    const small = source.size <= INLINE_MAX ? (source.bytes ?? (await collect(source, INLINE_MAX))) : undefined
     let ends = now() + limit
     const body = small === undefined ? { mode: "storage", size: source.size } : inline(small)
     let view

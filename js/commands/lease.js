@@ -163,7 +163,7 @@ class Lease {
       throw signal.reason
     }
     if (source.size <= maxInlineBytes || storageUploadRequest === undefined) {
-      const bytes = source.size > maxInlineBytes ? undefined : await collect(source, maxInlineBytes)
+      const bytes = source.size > maxInlineBytes ? undefined : (source.bytes ?? (await collect(source, maxInlineBytes)))
       if (bytes === undefined) throw tooLarge(source.size, { maxInlineBytes })
       return { status: "success", response: inline(bytes) }
     }

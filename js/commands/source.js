@@ -13,12 +13,14 @@ class Source {
 
   /**
    * @param {() => AsyncIterable<Uint8Array> | Iterable<Uint8Array>} open
-   * @param {{size?: number, again: boolean}} about it: bytes, where they are known, and whether it can be read more than once
+   * @param {{size?: number, again: boolean, bytes?: Uint8Array}} about it: how many bytes it has, where that is known, whether
+   *   it can be read more than once, and all its bytes, where they are there
    */
-  constructor(open, { size, again }) {
+  constructor(open, { size, again, bytes }) {
     this.#open = open
     this.size = size
     this.again = again
+    this.bytes = bytes
   }
 
   /** Its bytes, from the first. */
@@ -42,7 +44,7 @@ function* pieces(bytes) {
 
 /** Bytes as a source. */
 function ofBytes(bytes) {
-  return new Source(() => [bytes], { size: bytes.length, again: true })
+  return new Source(() => [bytes], { size: bytes.length, again: true, bytes })
 }
 
 /**
