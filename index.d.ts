@@ -466,12 +466,14 @@ export declare class Deployment {
    *
    * @example
    * const { rows } = await deployment.invoke("connector", "sync", { since: "2026-05-01" })
-   * @param params anything that JSON can hold
+   * @param params bytes, of any size, as they are; anything else as JSON
    * @throws {CommandError} of `@alienplatform/core/commands`: `DEPLOYMENT_COMMAND_ERROR` when the handler failed,
    * `COMMAND_TIMEOUT`, …
    * @throws {AlienError} `MANAGER_NOT_FOUND` when no daemon of the deployment takes commands; `NOT_AVAILABLE` on Kubernetes,
    * in this version
    */
+  invoke(id: string, command: string, params: unknown, options: import("./js/commands").InvokeOptions & { as: "stream" }): Promise<import("./js/commands").ByteStream>
+  invoke(id: string, command: string, params: unknown, options: import("./js/commands").InvokeOptions & { as: "bytes" }): Promise<Buffer>
   invoke<Result = unknown>(id: string, command: string, params?: unknown, options?: import("./js/commands").InvokeOptions): Promise<Result>
   /**
    * Runs a program beside a daemon, in its container. A program that fails is no error: see the result's `code`.
