@@ -60,7 +60,7 @@ needs(missing).describe("with a manager and a daemon", () => {
     expect(await alien([...args, '{"a":1}', "--json"])).toEqual({ code: 0, stdout: '{"a":1}\n', stderr: "" })
     expect(await alien([...args, "@sent.bin", "--output", "/dev/null", "--json"])).toEqual({ code: 0, stdout: '{"output":"/dev/null","bytes":500000}\n', stderr: "" })
     expect(await alien([...args, "@sent.bin", "--output", "-", "--json"])).toMatchObject({ code: 2, stdout: expect.stringContaining("leave one out") })
-    expect(await alien([...args, "@sent.bin"])).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("cannot be read: its 500000 bytes are not JSON") })
+    expect(await alien([...args, "@sent.bin"])).toMatchObject({ code: 1, stdout: "", stderr: expect.stringMatching(/cannot be read: its 500000 bytes are not JSON.*\nhint: --output FILE/) })
 
     const env = { PATH: process.env.PATH, ALIEN_STATE_DIR: state }
     const child = spawn(process.execPath, [path.join(root, "js/cli.js"), ...args, "-", "--output", "-"], { cwd: its.folder, env, stdio: ["pipe", "pipe", "inherit"] })
@@ -71,7 +71,7 @@ needs(missing).describe("with a manager and a daemon", () => {
     expect(Buffer.concat(out).equals(bytes)).toBe(true)
 
     const id = (await alien(["commands", "submit", "d", "copy", "--raw", "--params", "@sent.bin"])).stdout.trim()
-    await alien(["commands", "watch", id])
+    expect(await alien(["commands", "watch", id])).toMatchObject({ code: 0, stdout: "", stderr: expect.stringContaining(`alien commands get ${id} --output FILE`) })
     fs.rmSync(got)
     expect(await alien(["commands", "get", id, "--output", "got.bin"])).toMatchObject({ code: 0 })
     expect(fs.readFileSync(got).equals(bytes)).toBe(true)

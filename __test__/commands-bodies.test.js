@@ -87,7 +87,7 @@ describe("parameters", () => together({
     const its = await deployment("again")
     const [first, second] = [randomBytes(200_000), randomBytes(200_000)]
     const { commandId, storageUpload } = await its.begin(first.length)
-    expect(await its.complete(commandId)).toMatchObject({ status: 404, body: { code: "PAYLOAD_NOT_FOUND" } })
+    expect(await its.complete(commandId)).toMatchObject({ status: 400, body: { code: "PAYLOAD_NOT_FOUND" } })
     expect((await put(storageUpload, first)).status).toBe(200)
     expect((await put(storageUpload, second)).status).toBe(200)
     expect(filesOf(commandId)).toEqual([`${commandId}.params`])
@@ -139,7 +139,7 @@ describe("results", () => together({
     const [lease] = await its.worker.lease()
     const { storageUploadRequest } = lease.envelope.responseHandling
     const bytes = randomBytes(1_500_000)
-    expect((await its.worker.respond(lease, its.stored(bytes.length))).body).toMatchObject({ code: "PAYLOAD_NOT_FOUND" })
+    expect(await its.worker.respond(lease, its.stored(bytes.length))).toMatchObject({ status: 400, body: { code: "PAYLOAD_NOT_FOUND" } })
     expect(await put(storageUploadRequest, bytes)).toMatchObject({ status: 200 })
     expect(await its.read(id)).toMatchObject({ state: "DISPATCHED" })
     expect(await its.worker.respond(lease, its.stored(bytes.length))).toMatchObject({ status: 200, body: { state: "SUCCEEDED" } })
@@ -215,7 +215,7 @@ describe("what is not what was said", () => together({
       expect(await put(storageUpload, bytes, { [name]: digest(Buffer.from("other")) })).toMatchObject({ status: 400, body: { code: "DIGEST_MISMATCH" } })
       expect(await put(storageUpload, bytes, { [name]: "sha-256=:no:" })).toMatchObject({ status: 400, body: { code: "INVALID_COMMAND" } })
     }
-    expect(await its.complete(commandId)).toMatchObject({ status: 404 })
+    expect(await its.complete(commandId)).toMatchObject({ status: 400, body: { code: "PAYLOAD_NOT_FOUND" } })
     await gone(commandId)
     for (const name of ["repr-digest", "content-digest"]) expect(await put(storageUpload, bytes, { [name]: digest(bytes) })).toMatchObject({ status: 200 })
     expect(await its.complete(commandId, { size: 1 })).toMatchObject({ status: 400, body: { code: "SIZE_MISMATCH" } })
@@ -351,10 +351,8 @@ describe("an address", () => together({
     ]
     for (const change of changes) expect(await request("PUT", change(url), { bytes: Buffer.alloc(10) })).toMatchObject({ status: 403, body: { code: "SIGNATURE_INVALID" } })
     expect(await request("GET", url)).toMatchObject({ status: 403 })
-    for (const left of [/&payload_token=\w+/, /&expires=\d+/, /body=params&/]) expect(await request("PUT", url.replace(left, ""), { bytes: Buffer.alloc(10) })).toMatchObject({ status: 400 })
-    // A token is no signature.
-    const headers = { authorization: `Bearer ${ADMIN}` }
-    expect(await request("PUT", changes[0](url), { bytes: Buffer.alloc(10), headers })).toMatchObject({ status: 403 })
+    for (const left of [/&payload_token=\w+/, /&expires=\d+/]) expect(await request("PUT", url.replace(left, ""), { bytes: Buffer.alloc(10) })).toMatchObject({ status: 403 })
+    expect(await request("PUT", url.replace(/body=params&/, ""), { bytes: Buffer.alloc(10) })).toMatchObject({ status: 400 })
     expect(await put(one.storageUpload, Buffer.alloc(10))).toMatchObject({ status: 200 })
     await its.complete(id)
     const [lease] = await its.worker.lease()
@@ -364,6 +362,11 @@ describe("an address", () => together({
     const response = new URLSearchParams(lease.envelope.responseHandling.submitResponseUrl.split("?")[1])
     const forged = `${manager.url}/v1/commands/${id}/payload?body=response&payload_token=${response.get("response_token")}&expires=${response.get("expires")}&lease=${lease.leaseId}`
     expect(await request("PUT", forged, { bytes: Buffer.alloc(1) })).toMatchObject({ status: 403 })
+    // With a token that is for it, a lease has to be the current one all the same.
+    const headers = { authorization: `Bearer ${its.worker.token}` }
+    const bare = `${manager.url}/v1/commands/${id}/payload?body=response&lease=`
+    for (const lease of ["", "lease_x", "../../commands.db"]) expect(await request("PUT", bare + lease, { bytes: Buffer.alloc(1), headers })).toMatchObject({ status: 409 })
+    expect(await request("PUT", bare + lease.leaseId, { bytes: Buffer.alloc(1), headers })).toMatchObject({ status: 200 })
   },
 
   async "of another manager is none"() {

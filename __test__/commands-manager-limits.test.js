@@ -151,6 +151,7 @@ describe("an operator", () => together({
     expect(text).toContain(`alien_commands_dispatched${labels} 1\n`)
     expect(text).toMatch(/^alien_commands_ended_total\{state="succeeded"\} [1-9]/m)
     expect(text).toMatch(/^alien_commands_duration_seconds_count [1-9]/m)
+    for (const name of ["stored_bytes", "received_bytes_total", "sent_bytes_total"]) expect(text).toMatch(new RegExp(`^alien_commands_${name} \\d+$`, "m"))
     expect(text.endsWith("# EOF\n")).toBe(true)
   },
   async "finds neither parameters, results nor tokens in the log, nor in a file that others read"() {

@@ -339,6 +339,16 @@ needs(missing).describe("with a manager", () => {
       await client.cancel(commandId)
     })
 
+    test("a large result has nowhere to go where a manager names no store", async () => {
+      const proxy = await enveloped(({ responseHandling: { storageUploadRequest, ...responseHandling }, ...envelope }) => ({ ...envelope, responseHandling }))
+      await its.receiver("storeless", { options: { url: proxy.url } })
+      for (const [name, params, size] of [["big", { bytes: 150_001 }, { bytes: 150_001 }], ["kind", { kind: "generator", bytes: 150_001 }, {}]]) {
+        expect(await failed("storeless", name, params)).toEqual({ errorCode: "RESPONSE_TOO_LARGE", errorMessage: expect.stringContaining("150000"), errorDetails: { ...size, maxInlineBytes: 150_000 } })
+      }
+      const whole = await client.target("storeless").invoke("kind", { kind: "generator", bytes: 150_000 }, { as: "bytes" })
+      expect(whole).toHaveLength(150_000)
+    })
+
     test("an address relative to where leases come from", async () => {
       const proxy = await enveloped((envelope) => {
         const url = envelope.responseHandling.submitResponseUrl.replace("/v1/commands/", "")

@@ -271,6 +271,24 @@ needs(missing).describe("with a manager and a daemon", () => {
     })
   })
 
+  test.each([
+    ["as it is told when it is used", {}, "echo", JSON.parse],
+    // Some proxies take what they are sent before they ask: what can be read once is not sent there in vain.
+    ["as its own time says", { expiration: "2026-01-01T00:00:00Z" }, "copy", (text) => Readable.from([Buffer.from(text)])],
+  ])("an address that is not good any more, %s: the token does as well", async (when, change, name, source) => {
+    const late = (answer) =>
+      JSON.parse(JSON.stringify(answer), (name, value) => {
+        if (name === "url") return value.replace(/payload_token=./, "payload_token=x")
+        return change[name] ?? value
+      })
+    const proxy = await its.proxy(({ url }) => (url.includes("/payload?") ? undefined : { rewrite: late }))
+    const id = `late-${when.length}`
+    await its.receiver(id, { options: { url: proxy.url } })
+    const target = (await its.client({ managerUrl: proxy.url })).target(id)
+    const text = JSON.stringify("x".repeat(300_000))
+    expect(await target.invoke(name, source(text))).toBe(JSON.parse(text))
+  })
+
   describe("what goes wrong on the way", () => {
     test("a source that fails: the caller gets what it threw, and the command is taken back", async () => {
       const error = new Error("the disk is gone")

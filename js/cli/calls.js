@@ -37,6 +37,10 @@ async function commands({ words: all, options, signal }) {
   const client = new CommandsClient(await forCalls(options))
   try {
     return await run(client, words, { options, how, sending, params })
+  } catch (error) {
+    // The library's hint is for programs.
+    if (isNoJson(error)) error.hint = "--output FILE writes it as it is"
+    throw error
   } finally {
     client.close()
   }
@@ -109,6 +113,10 @@ async function watch(client, [id], { options, how: { signal, timeoutMs } }) {
   } catch (error) {
     // Watching ends with Ctrl-C; that is no failure.
     if (signal.aborted) return 0
+    if (isNoJson(error)) {
+      console.error(`SUCCEEDED; its result is no JSON: \`alien commands get ${id} --output FILE\` writes it`)
+      return 0
+    }
     if (!end.signal.aborted) throw error
     const message = `${id} has not ended within ${options.timeout} s${last === undefined ? "" : `; it is ${last.state}`}`
     throw new AlienError({ code: "TIMEOUT", message, retryable: true, httpStatusCode: 504 })
@@ -118,6 +126,11 @@ async function watch(client, [id], { options, how: { signal, timeoutMs } }) {
   if (!options.json && last.state === "SUCCEEDED") print(last.result, options)
   if (!options.json && last.error !== undefined) console.error(`${paint(process.stderr, "red", "error:")} ${last.error.code}: ${last.error.message}`)
   return last.state === "SUCCEEDED" ? 0 : 1
+}
+
+/** Whether a command has succeeded with a result that is no JSON. */
+function isNoJson({ code, source }) {
+  return code === "RESPONSE_DECODING_FAILED" && source.code === "BODY_INVALID"
 }
 
 /** Writes a result where `--output` says. */

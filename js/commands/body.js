@@ -38,8 +38,9 @@ const inline = (bytes) => ({ mode: "inline", inlineBase64: Buffer.from(bytes.buf
  *
  * @param {any} body
  * @param {"json" | "bytes" | "stream"} as
- * @param {{connection: import("./http.js").Connection, signal?: AbortSignal, renew?: () => Promise<any>}} how `renew` gives
- *   the body with an address that is good again
+ * @param {{connection: import("./http.js").Connection, signal?: AbortSignal, token?: () => string, renew?: () => Promise<any>}} how
+ *   for an address that is not good any more: a token, which the manager takes instead, and `renew`, which gives the body
+ *   with another
  */
 async function decode(body, as, how) {
   if (body?.mode === "inline" && typeof body.inlineBase64 === "string") {
@@ -99,18 +100,19 @@ function form(as = "json") {
 }
 
 /** The bytes of a body in a store, from where they stopped where a connection is cut, and checked at their end. */
-async function* download(body, { connection, signal, renew }) {
+async function* download(body, { connection, signal, token, renew }) {
   const hash = createHash("sha256")
   const backoff = new Backoff(...RETRY)
   let request = body.storageGetRequest
   let got = 0
   let tag
+  let bearer = late(request, connection) ? token?.() : undefined
   for (let tries = 1; ; tries++) {
     let error
     try {
       const range = got === 0 ? {} : { range: `bytes=${got}-`, ...(tag === undefined ? {} : { "if-range": tag }) }
       const { method, url, headers } = backend(request)
-      const answer = await connection.open(method, url, { headers: { ...headers, ...range }, signal })
+      const answer = await connection.open(method, url, { headers: { ...headers, ...range }, token: bearer, signal })
       if (answer.status === 200 || answer.status === 206) {
         // Strong tags alone say that the bytes are the same.
         tag = answer.headers.etag?.startsWith('"') ? answer.headers.etag : undefined
@@ -130,9 +132,13 @@ async function* download(body, { connection, signal, renew }) {
       }
       answer.close()
       error = storeError(answer.status)
-      const late = answer.status === 403 && renew !== undefined
-      if (late) request = (await renew()).storageGetRequest
-      if (!late && !isTransient(answer)) throw error
+      if (answer.status === 403 && bearer === undefined && token !== undefined && connection.isOwn(url)) {
+        bearer = token()
+        continue
+      }
+      const stale = answer.status === 403 && renew !== undefined
+      if (stale) request = (await renew()).storageGetRequest
+      if (!stale && !isTransient(answer)) throw error
     } catch (thrown) {
       if (!(thrown instanceof Unreachable)) throw thrown
       error = thrown
@@ -152,11 +158,13 @@ function check({ size, sha256 }, got, hash) {
 
 /**
  * Puts a source where a presigned request says; a source that can be read again is sent again where a connection is cut, others
- * only until their first byte was wanted. Gives how many bytes there were.
+ * only until their first byte was wanted. Where the address is not good any more, the manager takes a token instead. Gives how
+ * many bytes there were.
  */
-async function upload(request, source, { connection, signal }) {
+async function upload(request, source, { connection, signal, token }) {
   const { method, url, headers } = backend(request)
   const backoff = new Backoff(...RETRY)
+  let bearer = late(request, connection) ? token?.() : undefined
   for (let tries = 1; ; tries++) {
     const hash = createHash("sha256")
     let size = 0
@@ -170,12 +178,16 @@ async function upload(request, source, { connection, signal }) {
     })()
     let error
     try {
-      const answer = await connection.upload(method, url, { headers, length: source.size, iterator: counted, begin: () => (begun = true), signal })
+      const answer = await connection.upload(method, url, { headers, token: bearer, length: source.size, iterator: counted, begin: () => (begun = true), signal })
       if (answer.status < 300) {
         const kept = answer.json?.sha256
         if (typeof kept !== "string" || kept === hash.digest("hex")) return size
         error = new CommandError({ code: "BODY_CORRUPT", message: "the store has other bytes than were sent", retryable: true, httpStatusCode: 502 })
       } else {
+        if (answer.status === 403 && bearer === undefined && token !== undefined && (source.again || !begun) && connection.isOwn(url)) {
+          bearer = token()
+          continue
+        }
         error = refusal("a body", answer)
         if (!isTransient(answer) && answer.status !== 408) throw error
       }
@@ -187,6 +199,12 @@ async function upload(request, source, { connection, signal }) {
     await pause(backoff.next(), signal)
     signal?.throwIfAborted()
   }
+}
+
+/** Whether an address of the manager's own is not good any more, by our clock: whoever cannot send twice had better know before. */
+function late(request, connection) {
+  const { url } = backend(request)
+  return connection.isOwn(url) && Date.parse(request.expiration) <= Date.now()
 }
 
 /** How a presigned request is made: `{backend: {type: "http", url, method, headers}}`. */

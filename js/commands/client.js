@@ -147,7 +147,7 @@ class CommandsClient {
     }
     try {
       const began = now()
-      const size = await upload(view.storageUpload, source, { connection: this.#connection, signal: options.signal })
+      const size = await upload(view.storageUpload, source, { connection: this.#connection, signal: options.signal, token: () => this.#token })
       ends += now() - began
       view = { ...view, ...(await this.#complete(view.commandId, size, options.signal, Math.min(hold, HOLD_MS), ends)) }
     } catch (error) {
@@ -281,7 +281,7 @@ class CommandsClient {
     // Its address is good for an hour; the command gives another.
     const renew = async () => (await this.#ask("GET", place(id), `the question for ${id}`, { signal })).response.response
     try {
-      return await decode(body, as, { connection: this.#connection, signal, renew })
+      return await decode(body, as, { connection: this.#connection, signal, token: () => this.#token, renew })
     } catch (source) {
       if (signal?.aborted) throw signal.reason
       const hint = as === "json" && source.code === "BODY_INVALID" ? 'a result that is no JSON is had with { as: "bytes" } or { as: "stream" }' : undefined

@@ -45,8 +45,7 @@ class Connection {
     how.signal?.throwIfAborted()
     const { url, own, server } = this.#way(path)
     const sent = json === undefined ? body : JSON.stringify(json)
-    const all = { accept: "application/json", ...headers }
-    if (own && token !== undefined) all.authorization = `Bearer ${token}`
+    const all = { accept: "application/json", ...headers, ...(own ? bearer(token) : {}) }
     if (json !== undefined) all["content-type"] = "application/json"
     if (sent !== undefined || method !== "GET") all["content-length"] = sent === undefined ? 0 : Buffer.byteLength(sent)
     const head = heading(method, url, all)
@@ -60,18 +59,23 @@ class Connection {
     }
   }
 
+  /** Whether a call goes to the manager itself, which alone may see a token. */
+  isOwn(path) {
+    return this.#way(path).own
+  }
+
   /**
-   * Sends a body of any size, on a connection of its own and without a token. Any status is an answer; what is thrown is an
+   * Sends a body of any size, on a connection of its own. Any status is an answer; what is thrown is an
    * {@link Unreachable}, the signal's reason, or what the source has thrown.
    *
-   * @param {{headers?: object, length?: number, iterator: AsyncIterator<Uint8Array>, begin: () => void, signal?: AbortSignal}} how
+   * @param {{token?: string, headers?: object, length?: number, iterator: AsyncIterator<Uint8Array>, begin: () => void, signal?: AbortSignal}} how
    *   without a length it is sent in chunks; `begin` is called before the first byte is asked for
    */
-  async upload(method, path, { headers, length, iterator, begin, signal }) {
+  async upload(method, path, { token, headers, length, iterator, begin, signal }) {
     signal?.throwIfAborted()
-    const { url, server } = this.#way(path)
+    const { url, own, server } = this.#way(path)
     const framing = length === undefined ? { "transfer-encoding": "chunked" } : { "content-length": length }
-    const head = heading(method, url, { accept: "application/json", ...headers, ...framing, expect: "100-continue", connection: "close" })
+    const head = heading(method, url, { accept: "application/json", ...headers, ...(own ? bearer(token) : {}), ...framing, expect: "100-continue", connection: "close" })
     try {
       const { status, headers, bytes } = await send(server.connect(), head, iterator, { signal, chunked: length === undefined, begin })
       return { status, headers, json: parseJson(bytes) }
@@ -82,17 +86,17 @@ class Connection {
   }
 
   /**
-   * Asks for a body of any size, on a connection of its own and without a token: `{status, headers, body, close}` once the
+   * Asks for a body of any size, on a connection of its own: `{status, headers, body, close}` once the
    * answer has begun; it is read, or closed. Reading the body throws an {@link Unreachable} where the connection is cut.
    *
-   * @param {{headers?: object, signal?: AbortSignal}} how
+   * @param {{token?: string, headers?: object, signal?: AbortSignal}} how
    */
-  async open(method, path, { headers, signal }) {
+  async open(method, path, { token, headers, signal }) {
     signal?.throwIfAborted()
-    const { url, server } = this.#way(path)
+    const { url, own, server } = this.#way(path)
     const unreachable = (error) => (signal?.aborted ? signal.reason : new Unreachable(url, reason(error)))
     try {
-      const { body, ...answer } = await receive(server.connect(), heading(method, url, { accept: "*/*", ...headers, connection: "close" }), { signal })
+      const { body, ...answer } = await receive(server.connect(), heading(method, url, { accept: "*/*", ...headers, ...(own ? bearer(token) : {}), connection: "close" }), { signal })
       return { ...answer, body: guarded(body, unreachable) }
     } catch (error) {
       throw unreachable(error)
@@ -122,6 +126,8 @@ async function exchange(server, head, body, how) {
     }
   }
 }
+
+const bearer = (token) => (token === undefined ? {} : { authorization: `Bearer ${token}` })
 
 /** The same bytes; what goes wrong is told as `tell` has it. */
 async function* guarded(body, tell) {

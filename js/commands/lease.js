@@ -107,6 +107,11 @@ class Lease {
     this.#log(`${this.#lease.commandId} could not be given back (${why}); it is handed out again when its lease ends`)
   }
 
+  /** How bodies come and go. */
+  get #way() {
+    return { connection: this.#manager.connection, signal: this.#controller.signal, token: () => this.#manager.token() }
+  }
+
   get #reason() {
     return this.#controller.signal.aborted ? this.#controller.signal.reason : undefined
   }
@@ -123,7 +128,7 @@ class Lease {
     const { envelope, commandId, attempt } = this.#lease
     const { signal } = this.#controller
     const found = handlers.find(envelope.command)
-    const params = await decode(envelope.params ?? inline(Buffer.alloc(0)), found.takes, { connection: this.#manager.connection, signal })
+    const params = await decode(envelope.params ?? inline(Buffer.alloc(0)), found.takes, this.#way)
     const input = await handlers.check(envelope.command, found, params)
     signal.throwIfAborted()
     const streams = found.takes === "stream"
@@ -168,7 +173,7 @@ class Lease {
       return { status: "success", response: inline(bytes) }
     }
     try {
-      const size = await upload(storageUploadRequest, source, { connection: this.#manager.connection, signal })
+      const size = await upload(storageUploadRequest, source, this.#way)
       return { status: "success", response: { mode: "storage", size, storagePutUsed: true } }
     } catch (error) {
       if (error instanceof CommandError && error.httpStatusCode === 413) throw tooLarge(source.size, error.context?.details)

@@ -17,6 +17,11 @@ class Manager {
     this.#its = its
   }
 
+  /** The token as it is now. */
+  token() {
+    return (this.#token ??= this.#its.token())
+  }
+
   get connection() {
     return this.#connection
   }
@@ -44,8 +49,7 @@ class Manager {
   }
 
   async #call(method, path, how) {
-    this.#token ??= this.#its.token()
-    const answer = await this.#connection.call(method, path, { ...how, token: this.#token })
+    const answer = await this.#connection.call(method, path, { ...how, token: this.token() })
     if (answer.status !== 401) return answer
     // It may have been replaced; then this is the one that counts from now on.
     const fresh = this.#its.token()

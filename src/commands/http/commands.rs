@@ -130,7 +130,7 @@ async fn completed(
         return Err(Failure::Refused(refused).into());
     }
     let key = Key::params(&command.id);
-    let body = manager.blobs.seal(&key).await?;
+    let body = manager.blobs.seal(&key).await.map_err(Answer::unless_put)?;
     let done = match differs(&body, size, sha256) {
         Some(refusal) => Err(refusal.into()),
         None => manager.broker.uploaded(&command.id, body).await.map_err(Answer::from),

@@ -56,6 +56,17 @@ impl Answer {
         Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "the request's body is too large")
     }
 
+    /// A body that is said to be there, and is not: it was never put, or what it was for has ended since.
+    pub fn unless_put(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Missing => {
+                let message = "the body is not there: put it first, where storageUpload or storageUploadRequest says";
+                Answer::new(StatusCode::BAD_REQUEST, "PAYLOAD_NOT_FOUND", message)
+            }
+            other => other.into(),
+        }
+    }
+
     pub fn command_not_found() -> Self {
         Answer::new(StatusCode::NOT_FOUND, "COMMAND_NOT_FOUND", "there is no such command, or it has been forgotten")
     }

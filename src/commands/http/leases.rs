@@ -183,7 +183,7 @@ async fn stored(
     let current = || command.lease.as_ref().map(|lease| lease.id.clone()).unwrap_or_default();
     let lease = lease.unwrap_or_else(current);
     let key = Key::response(id, &lease);
-    let body = manager.blobs.seal(&key).await?;
+    let body = manager.blobs.seal(&key).await.map_err(Answer::unless_put)?;
     let ended = match differs(&body, size, sha256) {
         Some(refusal) => Err(refusal.into()),
         None => {

@@ -4,6 +4,8 @@
 //! |---|---|---|---|
 //! | make, read, list, cancel commands | of its deployment | – | all |
 //! | acquire, renew, release leases; results | – | of its daemon | – |
+//! | put parameters, fetch results that do not fit a message | of its deployment | – | all |
+//! | fetch such parameters, put such results | – | of its daemon | – |
 //! | give a result, put and fetch bodies, under a signed address | anybody | anybody | anybody |
 //! | tokens, metrics, that a daemon ended | – | – | all |
 //! | `/healthz`, `/readyz` | anybody | anybody | anybody |

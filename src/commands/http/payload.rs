@@ -1,5 +1,7 @@
-//! Bodies that do not fit a message: put and fetched under signed addresses, piece by piece.
+//! Bodies that do not fit a message: put and fetched piece by piece, under signed addresses. A token that is for the same
+//! does as well: a handler may take longer than the hour for which its addresses are good.
 
+use super::access::Caller;
 use super::extract::{Asked, Named, drain};
 use super::ranges::{self, Wanted};
 use super::{Answer, Manager};
@@ -32,7 +34,9 @@ use tokio::io::{AsyncRead, AsyncSeekExt, ReadBuf};
 #[derive(Debug, Deserialize)]
 pub struct Address {
     body: Which,
+    #[serde(default)]
     payload_token: String,
+    #[serde(default)]
     expires: u64,
     #[serde(default)]
     lease: String,
@@ -46,22 +50,46 @@ enum Which {
 }
 
 impl Address {
+    /// The command, where the address is signed for that, or whoever asks has a token for it.
+    ///
     /// # Errors
-    /// 403 where it is not one that this manager has signed for that, or was.
-    fn check(&self, manager: &Manager, operation: Operation, command: &str) -> Result<(), Answer> {
-        let signed = manager.signer.check(operation, command, &self.lease, &self.payload_token, self.expires, now());
-        signed.map_err(|unsigned| match unsigned {
-            Unsigned::Foreign => Answer::new(
-                StatusCode::FORBIDDEN,
+    /// 403 for all others, whether there is such a command or not.
+    async fn command(
+        &self,
+        manager: &Manager,
+        operation: Operation,
+        id: &str,
+        caller: Result<Caller, Answer>,
+    ) -> Result<Arc<Command>, Answer> {
+        let signed = manager.signer.check(operation, id, &self.lease, &self.payload_token, self.expires, now());
+        let Err(unsigned) = signed else { return Ok(manager.broker.find(id).await?.command) };
+        if let Ok(caller) = caller
+            && let Ok(seen) = manager.broker.find(id).await
+            && is_for(&caller, operation, &seen.command)
+        {
+            return Ok(seen.command);
+        }
+        let (code, message) = match unsigned {
+            Unsigned::Foreign => (
                 "SIGNATURE_INVALID",
-                "the address is not one that this manager has signed for this",
+                "the address is not one that this manager has signed for this, nor is the token for it",
             ),
-            Unsigned::Late => Answer::new(
-                StatusCode::FORBIDDEN,
+            Unsigned::Late => (
                 "SIGNATURE_EXPIRED",
                 "the address was good for an hour, which is over; asking for the command gives a new one",
             ),
-        })
+        };
+        Err(Answer::new(StatusCode::FORBIDDEN, code, message))
+    }
+}
+
+/// Whether somebody's token is for that: callers bring parameters and fetch results, receivers the other way round.
+fn is_for(caller: &Caller, operation: Operation, command: &Command) -> bool {
+    match operation {
+        Operation::PutParams | Operation::GetResponse => caller.0.may_invoke(&command.deployment),
+        Operation::GetParams | Operation::PutResponse => {
+            caller.0.may_receive(&command.deployment, &command.target.resource_id)
+        }
     }
 }
 
@@ -70,11 +98,12 @@ pub async fn put(
     Shared(manager): Shared<Arc<Manager>>,
     Named(id): Named<String>,
     Asked(address): Asked<Address>,
+    caller: Result<Caller, Answer>,
     headers: HeaderMap,
     mut body: Body,
 ) -> Response {
     let mut begun = false;
-    match take(&manager, &id, &address, &headers, &mut body, &mut begun).await {
+    match take(&manager, &id, &address, caller, &headers, &mut body, &mut begun).await {
         Ok(stored) => Json(told(&stored)).into_response(),
         Err(answer) => {
             // Who waits to be told to go on has sent nothing yet; all others see the answer only once they have sent.
@@ -90,6 +119,7 @@ async fn take(
     manager: &Manager,
     id: &str,
     address: &Address,
+    caller: Result<Caller, Answer>,
     headers: &HeaderMap,
     body: &mut Body,
     begun: &mut bool,
@@ -98,10 +128,9 @@ async fn take(
         Which::Params => (Operation::PutParams, Key::params(id)),
         Which::Response => (Operation::PutResponse, Key::response(id, &address.lease)),
     };
-    address.check(manager, operation, id)?;
+    let command = address.command(manager, operation, id, caller).await?;
     let sha256 = ranges::said(headers)?;
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let command = manager.broker.find(id).await?.command;
     let declared = match address.body {
         Which::Params => command.upload.and_then(|upload| upload.size),
         Which::Response => None,
@@ -148,14 +177,14 @@ pub async fn get(
     Shared(manager): Shared<Arc<Manager>>,
     Named(id): Named<String>,
     Asked(address): Asked<Address>,
+    caller: Result<Caller, Answer>,
     headers: HeaderMap,
 ) -> Result<Response, Answer> {
     let operation = match address.body {
         Which::Params => Operation::GetParams,
         Which::Response => Operation::GetResponse,
     };
-    address.check(&manager, operation, &id)?;
-    let command = manager.broker.find(&id).await?.command;
+    let command = address.command(&manager, operation, &id, caller).await?;
     let (key, stored) = there(&command, address.body).ok_or(Refusal::Missing)?;
     let mut file = manager.blobs.read(&key, stored.size).await?;
     let tag = format!("\"{}\"", hex(&stored.sha256));
