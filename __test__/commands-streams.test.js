@@ -137,8 +137,21 @@ needs(missing).describe("with a manager and a daemon", () => {
     })
 
     test("come piece by piece: a handler that does not go on holds them back", async () => {
-      const call = target.invoke("gated", Buffer.alloc(32 * MIB))
+      const sent = async () => {
+        const metrics = await fetch(`${its.url}/metrics`, { headers: { authorization: `Bearer ${its.admin}` } })
+        return Number((await metrics.text()).match(/^alien_commands_sent_bytes_total (\d+)$/m)[1])
+      }
+      const before = await sent()
+      const call = target.invoke("gated", Buffer.alloc(64 * MIB))
       await daemon.until(/^begun gated 1$/)
+      let last
+      await eventually(async () => {
+        const [now, known] = [await sent(), last]
+        last = now
+        return now === known && now > before
+      })
+      // What the system takes for a connection, and little more.
+      expect(last - before).toBeLessThan(32 * MIB)
       expect(await target.invoke("echo", "meanwhile")).toBe("meanwhile")
       its.open("gated")
       expect(await call).toBe(1)

@@ -98,7 +98,7 @@ invoke, submit:
 invoke, get:
       --output FILE        write the result's bytes to FILE, whatever they are; - is standard output
 list:
-      --state STATE        only PENDING, DISPATCHED, SUCCEEDED, FAILED, EXPIRED or CANCELLED ones
+      --state STATE        only PENDING_UPLOAD, PENDING, DISPATCHED, SUCCEEDED, FAILED, EXPIRED or CANCELLED ones
       --target ID          only those of this daemon
       --limit N            at most so many; --cursor C goes on after the page before
 

@@ -41,7 +41,7 @@ pub const MOST_LEASES: usize = 100;
 /// The largest request body, in bytes: an inline body in base64, and room for what is around it.
 pub const REQUEST_BODY: usize = 512 * 1024;
 /// Of a body beside the database: so many bytes are gathered for each trip to the disk.
-pub const PIECE: usize = 256 * 1024;
+pub const PIECE: usize = 128 * 1024;
 /// The largest progress, in bytes of JSON.
 pub const PROGRESS: usize = 4096;
 /// Commands in a page of a list.

@@ -1,6 +1,6 @@
 //! A body that comes: written aside, hashed on its way, and given its name once it is whole and on the disk.
 
-use super::{Blobs, Key, Refusal, Running, There, blocking, discard, whole};
+use super::{Blobs, Key, Refusal, Running, Slot, There, blocking, discard, whole};
 use crate::commands::command::Stored;
 use crate::commands::limits::PIECE;
 use crate::sys::file::free_space;
@@ -104,7 +104,7 @@ impl Upload {
     }
 
     async fn flush(&mut self) -> Result<(), Refusal> {
-        self.count()?;
+        self.count(|_| {})?;
         let (open, aside) = (self.open.take(), Arc::clone(&self.aside));
         let mut gathered = std::mem::take(&mut self.gathered);
         let written = blocking(move || {
@@ -133,17 +133,21 @@ impl Upload {
         Ok(())
     }
 
-    /// Counts what has come, if it may.
-    fn count(&self) -> Result<(), Refusal> {
+    /// Counts what has come, if it may, and notes something about the slot with it.
+    fn count(&self, note: impl Fn(&mut Slot)) -> Result<(), Refusal> {
         let mut inner = self.blobs.inner();
-        let ours = |number: u64| number == self.number;
-        if !inner.slot(&self.key).is_some_and(|slot| slot.running.is_some_and(|running| ours(running.number))) {
+        if !inner.slot(&self.key).is_some_and(|slot| self.is_newest(slot) && !slot.sealed) {
             return Err(Refusal::Overtaken);
         }
         let bytes = self.came.max(self.said.unwrap_or_default());
         inner.change(&self.key, self.blobs.most_of_all, |slot| {
-            slot.running = Some(Running { number: self.number, bytes })
+            slot.running = Some(Running { number: self.number, bytes });
+            note(slot);
         })
+    }
+
+    fn is_newest(&self, slot: &Slot) -> bool {
+        slot.running.is_some_and(|running| running.number == self.number)
     }
 
     /// That was all of it. It is there, through kill -9 and loss of power, once this has answered; an earlier one is not
@@ -162,7 +166,8 @@ impl Upload {
             return Err(Refusal::Digest);
         }
         blocking(move || file.sync_all()).await?;
-        self.land()?;
+        // From here on it gets its name.
+        self.count(|slot| slot.landing = true)?;
         let (aside, path, dir) = (Arc::clone(&self.aside), self.blobs.path(&self.key), self.blobs.dir.clone());
         let landed = blocking(move || {
             fs::rename(&aside.0, path)?;
@@ -171,22 +176,16 @@ impl Upload {
         self.landed(landed.await.map(|()| body))
     }
 
-    /// From here on it gets its name.
-    fn land(&self) -> Result<(), Refusal> {
-        self.count()?;
-        let mut inner = self.blobs.inner();
-        match inner.slot(&self.key) {
-            Some(slot) if !slot.sealed => slot.landing = true,
-            _ => return Err(Refusal::Overtaken),
-        }
-        Ok(())
-    }
-
     fn landed(&self, body: Result<Stored, Refusal>) -> Result<Stored, Refusal> {
         let there = body.as_ref().ok().map(|body| There { size: body.size, sha256: Some(body.sha256) });
-        let kept = self.blobs.inner().change(&self.key, u64::MAX, |slot| {
-            (slot.there, slot.running, slot.landing) = (there, None, false);
-        });
+        let mut inner = self.blobs.inner();
+        let kept = match inner.slot(&self.key) {
+            Some(slot) if slot.landing && self.is_newest(slot) => inner.change(&self.key, u64::MAX, |slot| {
+                (slot.there, slot.running, slot.landing) = (there, None, false);
+            }),
+            _ => Err(Refusal::Overtaken),
+        };
+        drop(inner);
         let body = body.and_then(|body| kept.map(|()| body));
         if body.is_err() {
             // What it was for has ended meanwhile; or the disk has failed, and nobody knows what stands there now.
