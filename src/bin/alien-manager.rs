@@ -116,6 +116,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(serve(config, |address| {
             println!("{{\"url\":\"{scheme}://{address}\"}}");
             tell_ready();
+            // What comes now is waiting, possibly for months, and needs little of what starting took.
+            // SAFETY: it may be called at any time.
+            unsafe { libmimalloc_sys::mi_collect(true) };
         })),
         Err(error) => Err(error.to_string()),
     };

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// The protocol's name, in every envelope.
 pub const PROTOCOL: &str = "arc.v1";
@@ -13,7 +14,7 @@ pub const PROTOCOL: &str = "arc.v1";
 pub const INLINE_LIMIT: usize = 150_000;
 
 /// Where a command is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum State {
     /// Its parameters are still to come.
@@ -58,7 +59,7 @@ impl State {
 }
 
 /// A body: parameters, or a response.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "mode", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Body {
     /// In the message itself.
@@ -81,7 +82,7 @@ pub enum Body {
 }
 
 /// A request that needs no token: whoever has it may do just that, for an hour.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PresignedRequest {
     pub backend: Backend,
     /// RFC 3339.
@@ -93,7 +94,7 @@ pub struct PresignedRequest {
 }
 
 /// How such a request is made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Backend {
     /// `http`.
     #[serde(rename = "type")]
@@ -104,7 +105,7 @@ pub struct Backend {
 }
 
 /// A daemon that takes commands.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
     pub resource_id: String,
@@ -118,7 +119,7 @@ fn daemon() -> String {
 }
 
 /// `POST /v1/commands`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Create {
     pub deployment_id: String,
@@ -133,7 +134,7 @@ pub struct Create {
 }
 
 /// What is known of a command; the answer to making, asking and cancelling.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct View {
     pub command_id: String,
@@ -155,7 +156,7 @@ pub struct View {
 }
 
 /// The answer to `POST /v1/commands`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Created {
     #[serde(flatten)]
@@ -170,7 +171,7 @@ pub struct Created {
 }
 
 /// `POST /v1/commands/{id}/upload-complete`: what was put, if its caller knows.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Completed {
     /// Bytes.
@@ -180,7 +181,7 @@ pub struct Completed {
 }
 
 /// A result, as a receiver gives it and a caller gets it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "status", rename_all = "camelCase")]
 pub enum Response {
     Success {
@@ -195,7 +196,7 @@ pub enum Response {
 }
 
 /// `POST /v1/commands/leases`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Acquire {
     pub deployment_id: String,
@@ -218,13 +219,13 @@ fn minute() -> u64 {
 }
 
 /// The answer to it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Leases {
     pub leases: Vec<Lease>,
 }
 
 /// A command that is the receiver's for a while.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lease {
     pub lease_id: String,
@@ -235,7 +236,7 @@ pub struct Lease {
 }
 
 /// A command as its handler gets it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope {
     pub protocol: &'static str,
@@ -254,7 +255,7 @@ pub struct Envelope {
 }
 
 /// Where a result goes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResponseHandling {
     pub max_inline_bytes: usize,
@@ -265,7 +266,7 @@ pub struct ResponseHandling {
 }
 
 /// `POST /v1/commands/leases/{id}/renew`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Renew {
     pub lease_seconds: u64,
@@ -282,7 +283,7 @@ impl Default for Renew {
 }
 
 /// The answer to it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Renewed {
     pub lease_expires_at: String,
@@ -291,7 +292,7 @@ pub struct Renewed {
 }
 
 /// A page of `GET /v1/commands`, the newest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Page {
     pub commands: Vec<View>,

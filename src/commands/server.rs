@@ -92,7 +92,7 @@ pub async fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(),
         tokens,
         signer,
         metrics,
-        scheme: "http",
+        scheme: if tls.is_some() { "https" } else { "http" },
     });
     let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("{}: {error}", config.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;

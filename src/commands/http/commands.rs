@@ -4,7 +4,7 @@ use super::access::Caller;
 use super::extract::{Asked, Named};
 use super::leases::differs;
 use super::presigned::Origin;
-use super::{Answer, Manager};
+use super::{Answer, Manager, Refusals};
 use crate::commands::blobs::Key;
 use crate::commands::broker::{Failure, Seen, to_its_end};
 use crate::commands::clock::{Millis, now};
@@ -27,13 +27,17 @@ use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::IntoParams;
 
 /// The longest name of a command, and the longest idempotency key, in bytes.
 const NAME_MAX: usize = 256;
 
 /// `?wait=SECONDS`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Wait {
+    /// Seconds for which the answer may wait for the command to end; at most 60 count.
+    #[param(minimum = 0)]
     wait: Option<f64>,
 }
 
@@ -55,6 +59,19 @@ pub fn wait(seconds: f64) -> Duration {
 
 /// `POST /v1/commands`: 201 with the new command, 200 with the one that has the idempotency key. With `wait`, answered
 /// once it has ended, or the time is over.
+#[utoipa::path(
+    post,
+    path = "/v1/commands",
+    tag = "commands",
+    params(Wait),
+    request_body = Create,
+    responses(
+        (status = CREATED, body = Created, description = "A new command"),
+        (status = OK, body = Created, description = "The command that was made with this idempotency key"),
+        Refusals,
+    ),
+    security(("token" = [])),
+)]
 pub async fn create(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
@@ -99,6 +116,15 @@ async fn make(manager: &Arc<Manager>, command: Command) -> Result<Seen, Answer> 
 
 /// `POST /v1/commands/{id}/upload-complete`: the parameters are there, and may be given to the daemon. Saying it twice is
 /// as good as once. With `wait`, answered once the command has ended, or the time is over.
+#[utoipa::path(
+    post,
+    path = "/v1/commands/{id}/upload-complete",
+    tag = "commands",
+    params(("id" = String, Path, description = "cmd_<uuid>"), Wait),
+    request_body = Option<Completed>,
+    responses((status = OK, body = View), Refusals),
+    security(("token" = [])),
+)]
 pub async fn complete(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
@@ -229,6 +255,14 @@ pub fn bytes(what: &str, inline_base64: &str) -> Result<Vec<u8>, Answer> {
 }
 
 /// `GET /v1/commands/{id}`: with `wait`, answered once it has ended, or the time is over.
+#[utoipa::path(
+    get,
+    path = "/v1/commands/{id}",
+    tag = "commands",
+    params(("id" = String, Path, description = "cmd_<uuid>"), Wait),
+    responses((status = OK, body = View), Refusals),
+    security(("token" = [])),
+)]
 pub async fn read(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
@@ -241,6 +275,14 @@ pub async fn read(
 }
 
 /// `POST /v1/commands/{id}/cancel`: one that has ended stays as it is, and is no error where it was cancelled.
+#[utoipa::path(
+    post,
+    path = "/v1/commands/{id}/cancel",
+    tag = "commands",
+    params(("id" = String, Path, description = "cmd_<uuid>")),
+    responses((status = OK, body = View), Refusals),
+    security(("token" = [])),
+)]
 pub async fn cancel(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
@@ -263,17 +305,31 @@ async fn visible(manager: &Manager, caller: &Caller, id: &str) -> Result<Seen, A
 }
 
 /// `?deploymentId&target&state&limit&cursor`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub struct Wanted {
+    /// May be left out where the token is for one.
     deployment_id: Option<String>,
+    /// A daemon's id.
     target: Option<String>,
     state: Option<State>,
+    /// Commands in a page: at most 200.
+    #[param(minimum = 0)]
     limit: Option<usize>,
+    /// From the page before.
     cursor: Option<i64>,
 }
 
 /// `GET /v1/commands`: the newest first, without results.
+#[utoipa::path(
+    get,
+    path = "/v1/commands",
+    tag = "commands",
+    params(Wanted),
+    responses((status = OK, body = Page), Refusals),
+    security(("token" = [])),
+)]
 pub async fn list(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,

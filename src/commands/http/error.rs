@@ -1,5 +1,6 @@
 //! What a request is answered with when it is not answered.
 
+use super::Error;
 use crate::commands::blobs::Refusal;
 use crate::commands::broker::Failure;
 use crate::commands::command::Refused;
@@ -184,15 +185,12 @@ impl From<JsonRejection> for Answer {
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let mut body = json!({ "code": self.code, "message": self.message });
-        if let Some(details) = self.details {
-            body["details"] = details;
-        }
-        let mut response = (self.status, Json(body)).into_response();
-        if let Some(seconds) = self.retry_after {
+        let Answer { status, code, message, details, retry_after } = self;
+        let mut response = (status, Json(Error { code, message, details })).into_response();
+        if let Some(seconds) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response

@@ -4,30 +4,39 @@ use super::access::Caller;
 use super::commands::{bytes, moment, params_body, sha256, wait};
 use super::extract::{Asked, Named};
 use super::presigned::Origin;
-use super::{Answer, Manager};
+use super::{Answer, Manager, Refusals};
 use crate::commands::blobs::{Key, Refusal};
 use crate::commands::broker::{Failure, Seen, to_its_end};
 use crate::commands::clock::now;
 use crate::commands::command::{Command, Outcome, Stored};
 use crate::commands::limits::{LEASE_SECONDS, MOST_LEASES, PROGRESS};
 use crate::commands::protocol::{
-    Acquire, Body, Envelope, INLINE_LIMIT, Lease, Leases, PROTOCOL, Renew, Renewed, Response, ResponseHandling,
+    Acquire, Body, Envelope, INLINE_LIMIT, Lease, Leases, PROTOCOL, Renew, Renewed, Response, ResponseHandling, State,
 };
 use crate::commands::signing::Operation;
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
 
 /// The longest code and message of an error, in bytes.
 const CODE_MAX: usize = 128;
 const MESSAGE_MAX: usize = 16_384;
 
 /// `POST /v1/commands/leases`: the daemon's next commands, or none once the wait is over.
+#[utoipa::path(
+    post,
+    path = "/v1/commands/leases",
+    tag = "leases",
+    request_body = Acquire,
+    responses((status = OK, body = Leases), Refusals),
+    security(("token" = [])),
+)]
 pub async fn acquire(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
@@ -78,6 +87,15 @@ fn lease(manager: &Manager, origin: &Origin, command: &Command) -> Option<Lease>
 }
 
 /// `POST /v1/commands/leases/{id}/renew`: more time, and whether the result is still wanted.
+#[utoipa::path(
+    post,
+    path = "/v1/commands/leases/{id}/renew",
+    tag = "leases",
+    params(("id" = String, Path, description = "lease_<uuid>")),
+    request_body = Option<Renew>,
+    responses((status = OK, body = Renewed), Refusals),
+    security(("token" = [])),
+)]
 pub async fn renew(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
@@ -100,15 +118,27 @@ pub async fn renew(
 }
 
 /// `POST /v1/commands/leases/{id}/release`: the command waits again.
+#[utoipa::path(
+    post,
+    path = "/v1/commands/leases/{id}/release",
+    tag = "leases",
+    params(("id" = String, Path, description = "lease_<uuid>")),
+    responses((status = OK, body = Released), Refusals),
+    security(("token" = [])),
+)]
 pub async fn release(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
     Named(id): Named<String>,
-) -> Result<Json<Value>, Answer> {
+) -> Result<Json<Released>, Answer> {
     must_hold(&manager, &caller, &id)?;
     manager.broker.release(&id).await?;
-    Ok(Json(json!({})))
+    Ok(Json(Released {}))
 }
+
+/// The lease is no more.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Released {}
 
 /// # Errors
 /// 404 for a lease that is not there, or is another daemon's.
@@ -122,7 +152,8 @@ fn must_hold(manager: &Manager, caller: &Caller, lease: &str) -> Result<(), Answ
 }
 
 /// `?response_token&expires&lease`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Signed {
     response_token: Option<String>,
     expires: Option<u64>,
@@ -130,13 +161,22 @@ pub struct Signed {
 }
 
 /// `PUT /v1/commands/{id}/response`: the result, from whoever has the signed address or the daemon's token.
+#[utoipa::path(
+    put,
+    path = "/v1/commands/{id}/response",
+    tag = "leases",
+    params(("id" = String, Path, description = "cmd_<uuid>"), Signed),
+    request_body = Response,
+    responses((status = OK, body = Responded), Refusals),
+    security((), ("token" = [])),
+)]
 pub async fn respond(
     Shared(manager): Shared<Arc<Manager>>,
     Named(id): Named<String>,
     Asked(signed): Asked<Signed>,
     caller: Result<Caller, Answer>,
     body: Result<Json<Response>, JsonRejection>,
-) -> Result<Json<Value>, Answer> {
+) -> Result<Json<Responded>, Answer> {
     let by_address = signed.response_token.as_deref().zip(signed.expires);
     if !by_address.is_some_and(|(token, expires)| manager.signer.allows(&id, token, expires, now())) {
         let caller = caller?;
@@ -167,7 +207,15 @@ pub async fn respond(
             manager.broker.respond(&id, lease.as_deref(), outcome).await?.command.state
         }
     };
-    Ok(Json(json!({ "commandId": id, "state": state })))
+    Ok(Json(Responded { command_id: id, state }))
+}
+
+/// How a command has ended.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Responded {
+    command_id: String,
+    state: State,
 }
 
 /// Ends a command with the result that was put beside the database under its lease.

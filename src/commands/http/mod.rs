@@ -8,13 +8,14 @@
 //! | fetch such parameters, put such results | – | of its daemon | – |
 //! | give a result, put and fetch bodies, under a signed address | anybody | anybody | anybody |
 //! | tokens, metrics, that a daemon ended | – | – | all |
-//! | `/healthz`, `/readyz` | anybody | anybody | anybody |
+//! | `/healthz`, `/readyz`, `/openapi.json` | anybody | anybody | anybody |
 
 mod access;
 mod commands;
 mod error;
 mod extract;
 mod leases;
+mod openapi;
 mod operate;
 mod payload;
 mod presigned;
@@ -22,6 +23,7 @@ mod ranges;
 mod tokens;
 
 pub use error::Answer;
+use openapi::{Document, Error, Refusals};
 
 use super::blobs::Blobs;
 use super::broker::Broker;
@@ -32,9 +34,13 @@ use super::signing::Signer;
 use super::store::Store;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn;
-use axum::routing::{delete, get, post, put};
+use axum::routing::get;
 use std::sync::Arc;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Everything that a request is answered from.
 pub struct Manager {
@@ -51,28 +57,33 @@ pub struct Manager {
 /// The manager as a service.
 pub fn router(manager: Arc<Manager>) -> Router {
     // Not below the layers: what travels there may have any size.
-    let payload = Router::new()
-        .route("/v1/commands/{id}/payload", put(payload::put).get(payload::get))
-        .method_not_allowed_fallback(error::no_such_method);
-    Router::new()
-        .route("/v1/commands", post(commands::create).get(commands::list))
-        .route("/v1/commands/{id}", get(commands::read))
-        .route("/v1/commands/{id}/cancel", post(commands::cancel))
-        .route("/v1/commands/{id}/upload-complete", post(commands::complete))
-        .route("/v1/commands/{id}/response", put(leases::respond))
-        .route("/v1/commands/leases", post(leases::acquire))
-        .route("/v1/commands/leases/{id}/renew", post(leases::renew))
-        .route("/v1/commands/leases/{id}/release", post(leases::release))
-        .route("/v1/deployments/{deployment}/resources/{resource}/ended", post(operate::ended))
-        .route("/v1/tokens", post(tokens::create).get(tokens::list).delete(tokens::revoke_all))
-        .route("/v1/tokens/{id}", delete(tokens::revoke))
-        .route("/healthz", get(operate::healthz))
-        .route("/readyz", get(operate::readyz))
-        .route("/metrics", get(operate::metrics))
+    let (payload, payload_document) =
+        OpenApiRouter::new().routes(routes!(payload::put, payload::get)).split_for_parts();
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(commands::create, commands::list))
+        .routes(routes!(commands::read))
+        .routes(routes!(commands::cancel))
+        .routes(routes!(commands::complete))
+        .routes(routes!(leases::respond))
+        .routes(routes!(leases::acquire))
+        .routes(routes!(leases::renew))
+        .routes(routes!(leases::release))
+        .routes(routes!(operate::ended))
+        .routes(routes!(tokens::create, tokens::list, tokens::revoke_all))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(operate::healthz))
+        .routes(routes!(operate::readyz))
+        .routes(routes!(operate::metrics))
+        .split_for_parts();
+    document.merge(payload_document);
+    // The manager's own types always have words.
+    let document = document.to_json().unwrap_or_default();
+    router
+        .route("/openapi.json", get(move || async move { ([(CONTENT_TYPE, "application/json")], document.clone()) }))
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(REQUEST_BODY))
         .layer(from_fn(extract::not_too_large))
-        .merge(payload)
+        .merge(payload.method_not_allowed_fallback(error::no_such_method))
         .with_state(manager)
 }

@@ -4,7 +4,7 @@
 use super::access::Caller;
 use super::extract::{Asked, Named, drain};
 use super::ranges::{self, Wanted};
-use super::{Answer, Manager};
+use super::{Answer, Error, Manager, Refusals};
 use crate::commands::blobs::{Key, Refusal};
 use crate::commands::broker::{Failure, to_its_end};
 use crate::commands::clock::now;
@@ -20,8 +20,7 @@ use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_T
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use std::future::poll_fn;
 use std::io::{self, SeekFrom};
 use std::pin::Pin;
@@ -29,9 +28,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncSeekExt, ReadBuf};
+use utoipa::{IntoParams, ToSchema};
 
 /// `?body&payload_token&expires&lease`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Address {
     body: Which,
     #[serde(default)]
@@ -42,8 +43,9 @@ pub struct Address {
     lease: String,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = PayloadBody)]
 enum Which {
     Params,
     Response,
@@ -94,6 +96,15 @@ fn is_for(caller: &Caller, operation: Operation, command: &Command) -> bool {
 }
 
 /// `PUT /v1/commands/{id}/payload`: a body, instead of one that was put there before. It is on the disk when this answers.
+#[utoipa::path(
+    put,
+    path = "/v1/commands/{id}/payload",
+    tag = "payload",
+    params(("id" = String, Path, description = "cmd_<uuid>"), Address),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = OK, body = Put), Refusals),
+    security((), ("token" = [])),
+)]
 pub async fn put(
     Shared(manager): Shared<Arc<Manager>>,
     Named(id): Named<String>,
@@ -168,11 +179,34 @@ fn takes(command: &Command, address: &Address) -> Result<(), Answer> {
 }
 
 /// A body as its upload is answered.
-fn told(stored: &Stored) -> Value {
-    json!({ "size": stored.size, "sha256": hex(&stored.sha256) })
+fn told(stored: &Stored) -> Put {
+    Put { size: stored.size, sha256: hex(&stored.sha256) }
+}
+
+/// What is on the disk now.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Stored)]
+struct Put {
+    /// Bytes.
+    size: u64,
+    /// In hexadecimal.
+    sha256: String,
 }
 
 /// `GET /v1/commands/{id}/payload`: a body, or of it the range that is wanted.
+#[utoipa::path(
+    get,
+    path = "/v1/commands/{id}/payload",
+    tag = "payload",
+    params(("id" = String, Path, description = "cmd_<uuid>"), Address),
+    responses(
+        (status = OK, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = PARTIAL_CONTENT, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = RANGE_NOT_SATISFIABLE, body = Error),
+        Refusals,
+    ),
+    security((), ("token" = [])),
+)]
 pub async fn get(
     Shared(manager): Shared<Arc<Manager>>,
     Named(id): Named<String>,

@@ -3,7 +3,7 @@
 use super::access::Caller;
 use super::commands::moment;
 use super::extract::{Asked, Named};
-use super::{Answer, Manager};
+use super::{Answer, Manager, Refusals};
 use crate::commands::broker::{Failure, to_its_end};
 use crate::commands::clock::now;
 use crate::commands::tokens::{Record, Role, Scope};
@@ -12,16 +12,18 @@ use axum::extract::State as Shared;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
 
 /// A hundred years.
 const LONGEST: u64 = 100 * 365 * 24 * 3600;
 
 /// `POST /v1/tokens`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = NewToken)]
 pub struct Wanted {
+    /// `receive`, `invoke` or `admin`.
     role: String,
     deployment_id: Option<String>,
     resource_id: Option<String>,
@@ -30,8 +32,9 @@ pub struct Wanted {
 }
 
 /// A token as it is told: never the token itself, but when it was just made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Token)]
 pub struct Told {
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
@@ -62,6 +65,15 @@ fn role(name: &str) -> Result<Role, Answer> {
     Role::parse(name).ok_or_else(|| Answer::invalid("role is receive, invoke or admin"))
 }
 
+/// Makes a token. It is told this once only.
+#[utoipa::path(
+    post,
+    path = "/v1/tokens",
+    tag = "tokens",
+    request_body = Wanted,
+    responses((status = CREATED, body = Told), Refusals),
+    security(("token" = [])),
+)]
 pub async fn create(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
@@ -84,12 +96,36 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(told(&record, Some(token)))))
 }
 
-pub async fn list(Shared(manager): Shared<Arc<Manager>>, caller: Caller) -> Result<Json<Value>, Answer> {
+/// The tokens that there are; not the tokens themselves.
+#[utoipa::path(
+    get,
+    path = "/v1/tokens",
+    tag = "tokens",
+    responses((status = OK, body = All), Refusals),
+    security(("token" = [])),
+)]
+pub async fn list(Shared(manager): Shared<Arc<Manager>>, caller: Caller) -> Result<Json<All>, Answer> {
     caller.must_administer()?;
     let tokens: Vec<Told> = manager.tokens.list().iter().map(|record| told(record, None)).collect();
-    Ok(Json(json!({ "tokens": tokens })))
+    Ok(Json(All { tokens }))
 }
 
+/// The oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tokens)]
+pub struct All {
+    tokens: Vec<Told>,
+}
+
+/// Revokes a token.
+#[utoipa::path(
+    delete,
+    path = "/v1/tokens/{id}",
+    tag = "tokens",
+    params(("id" = String, Path, description = "tok_…, not the token itself")),
+    responses((status = NO_CONTENT, description = "There is no such token any more"), Refusals),
+    security(("token" = [])),
+)]
 pub async fn revoke(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
@@ -104,24 +140,41 @@ pub async fn revoke(
 }
 
 /// `?role&deploymentId&resourceId`: a daemon's or a deployment's, when it goes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub struct Which {
+    /// `receive`, `invoke` or `admin`.
     role: String,
     deployment_id: String,
     resource_id: Option<String>,
 }
 
+/// Revokes all tokens of a role in a deployment, for one daemon or for all.
+#[utoipa::path(
+    delete,
+    path = "/v1/tokens",
+    tag = "tokens",
+    params(Which),
+    responses((status = OK, body = Revoked), Refusals),
+    security(("token" = [])),
+)]
 pub async fn revoke_all(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
     Asked(which): Asked<Which>,
-) -> Result<Json<Value>, Answer> {
+) -> Result<Json<Revoked>, Answer> {
     caller.must_administer()?;
     let role = role(&which.role)?;
     let revoked = to_its_end(async move {
         let (deployment, resource) = (which.deployment_id.as_str(), which.resource_id.as_deref());
         manager.tokens.revoke_all(manager.store.as_ref(), role, deployment, resource).await
     });
-    Ok(Json(json!({ "revoked": revoked.await.map_err(Failure::Broken)? })))
+    Ok(Json(Revoked { revoked: revoked.await.map_err(Failure::Broken)? }))
+}
+
+/// How many there were.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Revoked {
+    revoked: usize,
 }
