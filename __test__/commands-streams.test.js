@@ -387,7 +387,11 @@ needs(missing).describe("with a manager and a daemon", () => {
     await its.start("--most-body-bytes", "1000000", "--most-storage-bytes", "1000000000")
     const large = await failure(target.invoke("sum", Buffer.alloc(1_000_001)))
     expect(large).toMatchObject({ code: "PARAMS_TOO_LARGE", context: { bytes: 1_000_001, managerCode: "BODY_TOO_LARGE", details: { mostBodyBytes: 1_000_000 } }, httpStatusCode: 413 })
-    // Of a stream nobody knows before.
+    // Of a stream nobody knows before; whoever sends it hears at once, however much there is left of it.
+    const long = (async function* () {
+      for (let count = 0; count < 200; count++) yield Buffer.alloc(MIB)
+    })()
+    expect(await failure(target.invoke("sum", long))).toMatchObject({ code: "PARAMS_TOO_LARGE" })
     expect(await failure(target.invoke("sum", Readable.from([Buffer.alloc(1_000_001)])))).toMatchObject({ code: "PARAMS_TOO_LARGE" })
     const result = await failure(target.invoke("big", { bytes: 1_000_001 }))
     expect(result).toMatchObject({ code: "DEPLOYMENT_COMMAND_ERROR", context: { errorCode: "RESPONSE_TOO_LARGE", errorMessage: expect.stringContaining("1000001 bytes"), errorDetails: { bytes: 1_000_001, mostBodyBytes: 1_000_000 } } })

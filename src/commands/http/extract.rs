@@ -3,7 +3,7 @@
 
 use super::Answer;
 use crate::commands::limits::REQUEST_BODY;
-use axum::body::{Body, HttpBody};
+use axum::body::HttpBody;
 use axum::extract::{FromRequestParts, Path, Query, Request};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
@@ -48,18 +48,8 @@ pub async fn not_too_large(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     if length.is_some_and(|length| length <= DROPPED) {
-        drain(request.into_body()).await;
+        let mut body = request.into_body();
+        while let Some(Ok(_)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {}
     }
     Answer::too_large().into_response()
-}
-
-/// Reads a body that nobody wants to its end, or up to [`DROPPED`].
-pub async fn drain(mut body: Body) {
-    let mut dropped = 0;
-    while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        dropped += frame.data_ref().map_or(0, |piece| piece.len() as u64);
-        if dropped > DROPPED {
-            return;
-        }
-    }
 }

@@ -20,6 +20,7 @@ mod operate;
 mod payload;
 mod presigned;
 mod ranges;
+mod refused;
 mod tokens;
 
 pub use error::Answer;

@@ -2,8 +2,9 @@
 //! does as well: a handler may take longer than the hour for which its addresses are good.
 
 use super::access::Caller;
-use super::extract::{Asked, Named, drain};
+use super::extract::{Asked, Named};
 use super::ranges::{self, Wanted};
+use super::refused::refused;
 use super::{Answer, Error, Manager, Refusals};
 use crate::commands::blobs::{Key, Refusal};
 use crate::commands::broker::{Failure, to_its_end};
@@ -117,11 +118,9 @@ pub async fn put(
     match take(&manager, &id, &address, caller, &headers, &mut body, &mut begun).await {
         Ok(stored) => Json(told(&stored)).into_response(),
         Err(answer) => {
-            // Who waits to be told to go on has sent nothing yet; all others see the answer only once they have sent.
-            if begun || !headers.contains_key(EXPECT) {
-                drain(body).await;
-            }
-            answer.into_response()
+            // Who waits to be told to go on has sent nothing yet.
+            let sends = begun || !headers.contains_key(EXPECT);
+            if sends { refused(answer, body) } else { answer.into_response() }
         }
     }
 }
