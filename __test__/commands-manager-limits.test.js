@@ -5,7 +5,8 @@
 const fs = require("node:fs")
 const net = require("node:net")
 const path = require("node:path")
-const { failure, together } = require("./lib/bed.js")
+const { eventually, failure, together } = require("./lib/bed.js")
+const { files, speaker } = require("./lib/payload.js")
 const { ADMIN, inline, managerBed, success } = require("./lib/wire.js")
 
 const LONG = 30
@@ -116,10 +117,14 @@ describe("requests", () => together({
   },
 
   async "that stop in the middle end in time, and nobody waits for them"() {
-    const { token } = await manager.deployment("slow", "worker")
+    const stalling = await manager.deployment("slow", "worker")
+    const { token } = stalling
+    const { commandId, storageUpload } = await speaker(manager, stalling).begin(1_000_000)
+    const { pathname, search } = new URL(storageUpload.backend.url)
+    const upload = `PUT ${pathname}${search} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n${"x".repeat(500_000)}`
     const head = `POST /v1/commands HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n`
     const begun = performance.now()
-    const slow = Promise.all([raw("GET /healthz HTTP/1.1\r\nhost: x\r\nx-half"), raw(`${head}{"deploymentId"`), raw(""), ...Array.from({ length: 200 }, () => raw(head))])
+    const slow = Promise.all([raw("GET /healthz HTTP/1.1\r\nhost: x\r\nx-half"), raw(`${head}{"deploymentId"`), raw(upload), raw(""), ...Array.from({ length: 200 }, () => raw(head))])
     const others = await manager.deployment("quick", "worker")
     const made = others.create("go", {}, { wait: LONG })
     const [lease] = await others.worker.lease({ waitSeconds: LONG })
@@ -128,6 +133,7 @@ describe("requests", () => together({
     expect(performance.now() - begun).toBeLessThan(10_000)
     for (const answer of await slow) expect(answer).toMatch(/^($|HTTP\/1\.1 4)/)
     expect(performance.now() - begun).toBeLessThan(40_000)
+    await eventually(() => files(manager).filter((name) => name.includes(commandId)), (left) => left.length === 0)
   },
 }))
 
