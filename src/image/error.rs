@@ -60,6 +60,9 @@ pub enum Error {
     /// What arrived is not what its digest, size or format says.
     #[error("the image {place} is corrupt: {what}")]
     Corrupt { place: Box<Place>, what: String },
+    /// The registry does not take an image.
+    #[error("the image {place} cannot be pushed: {why}")]
+    NotPushed { place: Box<Place>, why: String },
     /// The image exists, for other platforms only.
     #[error("the image {place} is not made for {wanted}; it is made for {}", available.join(", "))]
     PlatformMismatch { place: Box<Place>, wanted: Platform, available: Vec<String> },
@@ -118,6 +121,7 @@ impl Error {
             Error::Unauthorized { .. } => "IMAGE_UNAUTHORIZED",
             Error::Unreachable { .. } => "REGISTRY_UNREACHABLE",
             Error::Corrupt { .. } => "IMAGE_CORRUPT",
+            Error::NotPushed { .. } => "IMAGE_NOT_PUSHED",
             Error::PlatformMismatch { .. } => "IMAGE_PLATFORM_MISMATCH",
             Error::Unsafe { .. } => "IMAGE_UNSAFE",
             Error::Unsupported { .. } => "IMAGE_UNSUPPORTED",
@@ -136,6 +140,7 @@ impl Error {
             | Error::Unauthorized { place, .. }
             | Error::Unreachable { place, .. }
             | Error::Corrupt { place, .. }
+            | Error::NotPushed { place, .. }
             | Error::PlatformMismatch { place, .. }
             | Error::Unsafe { place, .. }
             | Error::Unsupported { place, .. } => Some(place),
@@ -163,6 +168,10 @@ impl Error {
             Error::Corrupt { .. } => "push the image again; if it persists, something between here and there changes \
                  what is sent"
                 .to_owned(),
+            Error::NotPushed { place, .. } => format!(
+                "check the name, and that the account may push there; `docker login {}` renews a password",
+                place.registry
+            ),
             Error::PlatformMismatch { wanted, .. } => {
                 format!("build and push the image for {wanted} too: docker buildx build --platform {wanted} …")
             }
@@ -216,6 +225,7 @@ impl From<Error> for Report {
             }
             Error::Cancelled => report.status(499),
             Error::Corrupt { .. }
+            | Error::NotPushed { .. }
             | Error::Unsupported { .. }
             | Error::UnsupportedTransport { .. }
             | Error::Options { .. } => report,

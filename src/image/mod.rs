@@ -6,6 +6,7 @@
 //! layers     downloads and unpacking of one image's layers, side by side and in order
 //! registry   the distribution protocol: requests, authorisation, downloads that go on where they were cut
 //! layout     image layouts in folders and archives
+//! made       an image that is made here, of one program
 //! unpack     a compressed layer becomes a directory that overlayfs can stack; hostile input
 //! store      what is kept, and how processes share it
 //! manifest   the documents of an image          platform   which of them this machine can run
@@ -24,6 +25,7 @@ mod digest;
 mod error;
 mod layers;
 mod layout;
+mod made;
 mod manifest;
 mod platform;
 mod pull;
@@ -32,6 +34,7 @@ mod store;
 mod unpack;
 
 pub use error::{Error, Place};
+pub use made::{Made, Program};
 pub use manifest::ImageConfig;
 pub use platform::Platform;
 pub use store::Store;

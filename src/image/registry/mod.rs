@@ -1,4 +1,4 @@
-//! A client of the OCI distribution specification 1.1, as much of it as pulling takes.
+//! A client of the OCI distribution specification 1.1: pulling, and pushing of what is in memory.
 //!
 //! Written on `reqwest` rather than `oci-client`, because of what that one does not give: downloads that go on where
 //! they were cut, a mirror with a path prefix, a redirect that never carries a credential to another host, deadlines,
@@ -12,6 +12,7 @@ mod auth;
 pub(super) mod credentials;
 mod endpoint;
 mod failure;
+mod push;
 mod transfer;
 
 use super::Options;
@@ -23,6 +24,7 @@ use auth::Challenge;
 use credentials::Credential;
 use endpoint::Endpoint;
 use failure::{Failed, Pauses, causes, describe, said};
+pub(super) use push::Blob;
 use reqwest::header::{ACCEPT as ACCEPT_HEADER, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -46,6 +48,8 @@ pub(super) struct Registry {
     docker_config: Option<std::path::PathBuf>,
     from_options: Option<Credential>,
     authorization: Mutex<Option<String>>,
+    /// What a token is asked for that the registry names no scope for.
+    actions: &'static str,
 }
 
 impl Registry {
@@ -83,6 +87,7 @@ impl Registry {
             docker_config: options.docker_config.clone(),
             from_options,
             authorization: Mutex::new(None),
+            actions: "pull",
         })
     }
 
@@ -237,8 +242,8 @@ impl Registry {
                 _ => return Ok(authorized),
             }
         } else {
-            let scope =
-                challenge.get("scope").map_or_else(|| format!("repository:{}:pull", self.repository), str::to_owned);
+            let own = || format!("repository:{}:{}", self.repository, self.actions);
+            let scope = challenge.get("scope").map_or_else(own, str::to_owned);
             let realm = challenge.get("realm").and_then(|realm| Url::parse(realm).ok());
             let Some(realm) = realm.filter(|realm| self.endpoint.allows(realm)) else {
                 let why = "it sends to a token server that is not an https URL".to_owned();
