@@ -115,25 +115,13 @@ class Deployment {
 
   async invoke(id, command, params, options) {
     const { CommandsClient } = require("./commands/index.js")
-    const { callerToken, callers } = require("./manager.js")
-    const { platform = "local", local } = this.#options
-    if (platform !== "local") {
-      throw new AlienError({
-        code: "NOT_AVAILABLE",
-        message: `commands are not there for platform ${platform} yet`,
-        hint: "with a manager of your own: new CommandsClient({ managerUrl, deploymentId, token })",
-        httpStatusCode: 501,
-        retryable: false,
-        internal: false,
-      })
-    }
-    const dir = local?.stateDir ?? require("./environment.js").stateDir()
-    const there = callers(dir)
-    const client = new CommandsClient({ managerUrl: there.url, deploymentId: this.name, token: callerToken(there, dir, this.name) })
+    const manager = await require("./manager.js").forCallers(this.#options, { signal: options?.signal }, this.invoke)
+    const client = new CommandsClient(manager)
     try {
       return await client.target(id).invoke(command, params, options)
     } finally {
       client.close()
+      manager.close()
     }
   }
 
@@ -196,4 +184,9 @@ async function deployments(options) {
   return run({ operation: "list" }, options, deployments)
 }
 
-module.exports = { Deployment, connect, deploy, deployments, plan }
+/** Installs a manager of commands into a cluster, or removes it: `alien manager`. Not in the package's surface. */
+async function manage(operation, manager, options) {
+  return run({ operation, manager: snapshot(manager) }, options, manage)
+}
+
+module.exports = { Deployment, connect, deploy, deployments, manage, plan }

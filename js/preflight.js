@@ -25,9 +25,9 @@ async function render(stack, options) {
   return call("render", { stack: snapshot(stack), ...plain(options) }, render)
 }
 
-/** The least Role that a deploy with these options needs, as YAML. */
-async function leastRole(options) {
-  return call("leastRole", plain(options), leastRole)
+/** The least Role that a deploy with these options needs, as YAML; with `commands`, of daemons that take some. */
+async function leastRole(options, commands) {
+  return call("leastRole", { ...plain(options), commands }, leastRole)
 }
 
 /** The options of a call that neither waits nor tells anything. */

@@ -23,7 +23,7 @@ async function freePort(address = "127.0.0.1") {
 }
 
 /**
- * Starts one that lets in `username` with `password`, and nobody else; ends with the test bed.
+ * Starts one that lets in `username` with `password`, and nobody else, or without them everybody; ends with the test bed.
  *
  * @param {object} bed the file's test bed
  */
@@ -44,25 +44,25 @@ async function startRegistry(bed, { address = "127.0.0.1", username, password })
     /** Puts an image (`oci:DIR:TAG`) into `repository:tag`. */
     push: (image, name) =>
       execFileSync("skopeo", ["copy", "--dest-tls-verify=false", `--dest-creds=${username}:${its.password}`, image, `docker://${host}/${name}`], { stdio: "pipe" }),
-    /** A Docker configuration that has the credentials for it. */
-    dockerConfig() {
+    /** A Docker configuration that has the credentials for it, by all the names it is called. */
+    dockerConfig(hosts = [host]) {
       const file = path.join(dir, "config.json")
       const auth = Buffer.from(`${username}:${its.password}`).toString("base64")
-      fs.writeFileSync(file, JSON.stringify({ auths: { [host]: { auth } } }))
+      fs.writeFileSync(file, JSON.stringify({ auths: Object.fromEntries(hosts.map((name) => [name, { auth }])) }))
       return file
     },
   }
-  its.setPassword(password)
+  if (username !== undefined) its.setPassword(password)
   fs.writeFileSync(path.join(dir, "config.yml"), JSON.stringify({
     version: "0.1",
     storage: { filesystem: { rootdirectory: path.join(dir, "data") } },
     http: { addr: host },
-    auth: { htpasswd: { realm: "test", path: users } },
+    ...(username === undefined ? {} : { auth: { htpasswd: { realm: "test", path: users } } }),
     log: { level: "error" },
   }))
   const child = spawn("docker-registry", ["serve", path.join(dir, "config.yml")], { stdio: "ignore" })
   bed.later(() => new Promise((resolve) => (child.on("exit", resolve), child.kill())))
-  await eventually(() => fetch(`${its.url}/v2/`).then(({ status }) => status, () => 0), (status) => status === 401)
+  await eventually(() => fetch(`${its.url}/v2/`).then(({ status }) => status, () => 0), (status) => status === (username === undefined ? 200 : 401))
   return its
 }
 

@@ -36,8 +36,8 @@ const MANAGER = { manager: { type: "string" }, "token-file": { type: "string" } 
 /** Each command's own options, and how many words it takes. */
 const COMMANDS = {
   preflight: { options: BINDINGS, words: [0, 0] },
-  plan: { options: INPUTS, words: [0, 0] },
-  deploy: { options: INPUTS, words: [0, 0] },
+  plan: { options: { ...INPUTS, ...MANAGER }, words: [0, 0] },
+  deploy: { options: { ...INPUTS, ...MANAGER }, words: [0, 0] },
   status: { options: { watch: { type: "boolean" } }, words: [0, 0] },
   logs: {
     options: {
@@ -56,8 +56,8 @@ const COMMANDS = {
     // Its words are another program's command line.
     foreign: true,
   },
-  rollback: { options: {}, words: [1, 1] },
-  destroy: { options: { data: { type: "boolean" } }, words: [0, 0] },
+  rollback: { options: MANAGER, words: [1, 1] },
+  destroy: { options: { ...MANAGER, data: { type: "boolean" } }, words: [0, 0] },
   render: { options: { ...INPUTS, rbac: { type: "boolean" } }, words: [0, 0] },
   commands: {
     options: {
@@ -77,6 +77,18 @@ const COMMANDS = {
   },
   token: {
     options: { ...MANAGER, role: { type: "string" }, resource: { type: "string" }, ttl: { type: "string" } },
+    words: [0, Infinity],
+  },
+  manager: {
+    options: {
+      image: { type: "string" },
+      output: { type: "string" },
+      "tls-secret": { type: "string" },
+      storage: { type: "string" },
+      "storage-class": { type: "string" },
+      data: { type: "boolean" },
+      force: { type: "boolean" },
+    },
     words: [0, Infinity],
   },
   version: { options: {}, words: [0, 0] },

@@ -34,7 +34,8 @@ async function commands({ words: all, options, signal }) {
   const sending = sends ? { ...how, ...sendingOptions(options) } : undefined
   if (options.output === "-" && options.json) throw new UsageError("--output - and --json both go to standard output: leave one out")
   const params = sends ? parameters(options) : undefined
-  const client = new CommandsClient(await forCalls(options))
+  const manager = await forCalls(options, signal)
+  const client = new CommandsClient(manager)
   try {
     return await run(client, words, { options, how, sending, params })
   } catch (error) {
@@ -43,6 +44,7 @@ async function commands({ words: all, options, signal }) {
     throw error
   } finally {
     client.close()
+    manager.close()
   }
 }
 

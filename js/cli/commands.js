@@ -3,6 +3,7 @@
 // What each command does: read the stack, call the engine, say what came of it. Each gives its exit code.
 
 const { UsageError, duration, number, timeoutMs } = require("./args.js")
+const { external } = require("./manager.js")
 const { bindings, engineOptions, inputs } = require("./options.js")
 const show = require("./show.js")
 const statusView = require("./status.js")
@@ -14,7 +15,7 @@ const pack = require("../../package.json")
 
 /** The deployment that a command is about: named, or the stack's, or the only one there is. */
 async function existing(options, signal) {
-  const call = engineOptions(options, signal)
+  const call = { ...engineOptions(options, signal), manager: external(options) }
   if (call.name === undefined) {
     const file = stackFile.find(options.file)
     call.name = file === undefined ? await only(call) : (await stackFile.load(options.file)).id
@@ -46,7 +47,7 @@ async function preflight({ options, signal }) {
 }
 
 async function plan({ options, signal }) {
-  const given = inputs(options)
+  const given = { ...inputs(options), manager: external(options) }
   const stack = await stackFile.load(options.file)
   const progress = show.progress()
   const call = { ...engineOptions(options, signal), ...given, onEvent: (event) => progress.take(event) }
@@ -57,7 +58,7 @@ async function plan({ options, signal }) {
 }
 
 async function deploy({ options, signal }) {
-  const given = inputs(options)
+  const given = { ...inputs(options), manager: external(options) }
   const stack = await stackFile.load(options.file)
   const progress = show.progress()
   try {
@@ -118,13 +119,19 @@ async function exec({ words, options, signal }) {
 async function render({ options }) {
   if (options.platform !== "kubernetes") throw new UsageError("only Kubernetes has manifests: alien render --platform kubernetes")
   const call = { ...engineOptions(options), ...inputs(options, { valueless: true }) }
-  const yaml = options.rbac ? await leastRole(call) : await renderStack(await stackFile.load(options.file), call)
+  const yaml = options.rbac ? await role(options, call) : await renderStack(await stackFile.load(options.file), call)
   process.stdout.write(options.json ? `${JSON.stringify({ yaml })}\n` : yaml)
   return 0
 }
 
+/** The least Role; where there is a stack, it says whether somebody takes commands, which needs more. */
+async function role(options, call) {
+  const stack = stackFile.find(options.file) === undefined ? undefined : await stackFile.load(options.file)
+  return leastRole(call, Object.values(stack?.resources ?? {}).some(({ config }) => config.commandsEnabled === true))
+}
+
 async function destroy({ options, signal }) {
-  const call = engineOptions(options, signal)
+  const call = { ...engineOptions(options, signal), manager: external(options) }
   call.name ??= stackFile.find(options.file) === undefined ? await only(call) : (await stackFile.load(options.file)).id
   const deployment = await connect(call).catch((error) => {
     // What is asked for is that nothing be there.
@@ -185,7 +192,8 @@ async function version({ options }) {
 // What talks to managers is read when it is needed.
 const commands = (asked) => require("./calls.js").commands(asked)
 const token = (asked) => require("./tokens.js").token(asked)
+const manager = (asked) => require("./managers.js").manager(asked)
 const restart = onDaemon("restart")
 const rollback = onDaemon("rollback")
 
-module.exports = { commands, deploy, destroy, exec, logs, plan, preflight, render, restart, rollback, status, token, version }
+module.exports = { commands, deploy, destroy, exec, logs, manager, plan, preflight, render, restart, rollback, status, token, version }

@@ -1,7 +1,7 @@
 "use strict"
 
-// Which manager of commands is meant, and with what token: that of the command line, else the one that runs on this
-// machine, which keeps its address and its callers' tokens in the state directory.
+// Which manager of commands is meant, and with what token: that of the command line, else the deployment's own, on this
+// machine or in the cluster.
 
 const fs = require("node:fs")
 const { UsageError } = require("./args.js")
@@ -9,38 +9,45 @@ const { engineOptions } = require("./options.js")
 const stackFile = require("./stack-file.js")
 const environment = require("../environment.js")
 const { AlienError } = require("../errors.js")
-const { adminToken, callerToken, callers } = require("../manager.js")
+const { forAdministrators, forCallers, known } = require("../manager.js")
 
-/** What a caller of commands needs: `{managerUrl, deploymentId, token}`. */
-async function forCalls(options) {
+/** What a caller of commands needs: `{managerUrl, deploymentId, token, close}`. */
+async function forCalls(options, signal) {
   const given = token(options, "ALIEN_COMMANDS_TOKEN")
   if (options.manager !== undefined) {
     if (given === undefined) throw new UsageError("--manager needs a token: in ALIEN_COMMANDS_TOKEN, or in a file that --token-file names")
-    return { managerUrl: options.manager, deploymentId: await named(options), token: given }
+    return { managerUrl: options.manager, deploymentId: await named(options), token: given, close() {} }
   }
-  const dir = stateDir(options)
-  const there = callers(dir)
-  const deploymentId = await named(options, Object.keys(there.tokens))
-  return { managerUrl: there.url, deploymentId, token: options["token-file"] === undefined ? callerToken(there, dir, deploymentId) : given }
+  const call = engineOptions(options)
+  const name = await named(options, () => candidates(call))
+  const there = await forCallers({ ...call, name }, { signal }, forCalls)
+  return options["token-file"] === undefined ? there : { ...there, token: given }
 }
 
-/** What an administrator needs: `{managerUrl, token}`. */
-function forAdmin(options) {
+/** What an administrator needs: `{managerUrl, token, close}`. */
+async function forAdmin(options, signal) {
   const given = token(options, "ALIEN_COMMANDS_ADMIN_TOKEN")
   if (options.manager !== undefined) {
     if (given === undefined) throw new UsageError("--manager needs an administrator's token: in ALIEN_COMMANDS_ADMIN_TOKEN, or in a file that --token-file names")
-    return { managerUrl: options.manager, token: given }
+    return { managerUrl: options.manager, token: given, close() {} }
   }
-  const dir = stateDir(options)
-  return { managerUrl: callers(dir).url, token: given ?? adminToken(dir) }
+  const there = await forAdministrators(engineOptions(options), { signal }, forAdmin)
+  return given === undefined ? there : { ...there, token: given }
+}
+
+/** The deployments that may be meant where none is named. */
+async function candidates({ platform, local, ...call }) {
+  if (platform === "local") return known(local.stateDir ?? environment.stateDir())
+  return require("../engine.js").deployments({ platform, local, ...call })
 }
 
 /** The deployment: named, the stack's, or the only one there is. */
-async function named(options, known = []) {
+async function named(options, candidates = () => []) {
   if (options.name !== undefined) return options.name
   if (stackFile.find(options.file) !== undefined) return (await stackFile.load(options.file)).id
-  if (known.length === 1) return known[0]
-  const there = known.length === 0 ? "" : `; there is: ${known.join(", ")}`
+  const names = await candidates()
+  if (names.length === 1) return names[0]
+  const there = names.length === 0 ? "" : `; there is: ${names.join(", ")}`
   throw new AlienError({
     code: "DEPLOYMENT_NOT_NAMED",
     message: `which deployment? There is no stack file in ${process.cwd()} to say${there}`,
@@ -60,11 +67,15 @@ function token(options, variable) {
   }
 }
 
-/** The state directory of this machine's manager. */
-function stateDir(options) {
-  const { platform, local } = engineOptions(options)
-  if (platform !== "local") throw new UsageError(`--platform ${platform} needs --manager URL`)
-  return local.stateDir ?? environment.stateDir()
+/** `--manager`, as an option of the engine's calls that deploy; undefined where it is not given. */
+function external(options) {
+  if (options.manager === undefined) {
+    if (options["token-file"] !== undefined) throw new UsageError("--token-file goes with --manager URL")
+    return undefined
+  }
+  const given = token(options, "ALIEN_COMMANDS_ADMIN_TOKEN")
+  if (given === undefined) throw new UsageError("--manager needs an administrator's token: in ALIEN_COMMANDS_ADMIN_TOKEN, or in a file that --token-file names")
+  return { url: options.manager, token: given }
 }
 
-module.exports = { deployment: named, forAdmin, forCalls }
+module.exports = { deployment: named, external, forAdmin, forCalls }

@@ -16,7 +16,7 @@ const CALL_MS = 10_000
 async function token({ words: all, options, signal }) {
   const { name, words } = choose("token", KNOWN, MAKING, all, options)
   const wanted = name === "create" ? await asked(options) : undefined
-  const { managerUrl, token } = forAdmin(options)
+  const { managerUrl, token, close } = await forAdmin(options, signal)
   const connection = new Connection(managerUrl)
   const limit = timeoutMs(options) ?? CALL_MS
   const call = async (method, path, json) => {
@@ -28,6 +28,7 @@ async function token({ words: all, options, signal }) {
     return await { create, list, revoke }[name](call, words, options, wanted)
   } finally {
     connection.close()
+    close()
   }
 }
 

@@ -12,6 +12,7 @@ pub mod event;
 pub mod exec;
 pub mod failure;
 pub mod logs;
+pub mod manager;
 pub mod plan;
 pub mod platform;
 pub mod status;

@@ -3,12 +3,14 @@
 use super::event::Events;
 use super::exec::{self, Session};
 use super::logs::{self, LogReader};
+use super::manager::{Install, Uninstall};
 use super::plan::{Action, Desired, Observed, Plan};
 use super::status::DeploymentStatus;
 use crate::error::Report;
 use crate::model::{Bindings, Platform as Name, Stack};
 use crate::preflight::Check;
 use async_trait::async_trait;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Environment that is given at deploy and shown nowhere: daemon id → name → value.
@@ -134,6 +136,17 @@ pub trait Platform: Send + Sync {
         Err(not_available(self.name(), "exec"))
     }
 
+    /// Installs a manager of commands, or makes the one that is there as it is to be; returns once it answers, with what
+    /// there is to tell about it.
+    async fn install_manager(&self, _wanted: &Install, _events: &Events) -> Result<Value, Report> {
+        Err(installs_none(self.name()))
+    }
+
+    /// Removes the manager of commands.
+    async fn uninstall_manager(&self, _wanted: Uninstall, _events: &Events) -> Result<Value, Report> {
+        Err(installs_none(self.name()))
+    }
+
     /// Waits, a short time at most, for what was left behind when a call was cut short.
     async fn settle(&self) {}
 }
@@ -143,6 +156,13 @@ pub trait Platform: Send + Sync {
 pub trait StatusWatch: Send {
     /// The next status that differs from the last one; the first is as it is now. `None` once the deployment is gone.
     async fn next(&mut self) -> Result<Option<DeploymentStatus>, Report>;
+}
+
+fn installs_none(platform: Name) -> Report {
+    let message = format!("no manager is installed on platform {platform}: a deploy starts its own where it is needed");
+    Report::new("NOT_AVAILABLE", message)
+        .status(501)
+        .hint("managers are installed into clusters: --platform kubernetes")
 }
 
 fn not_available(platform: Name, what: &str) -> Report {

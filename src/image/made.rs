@@ -109,9 +109,9 @@ impl Made {
                 let write = || {
                     fs::create_dir_all(dir.join("blobs/sha256"))?;
                     // The index comes last: until then there is no image.
-                    self.members(tag.as_deref()).iter().try_for_each(|(name, bytes)| {
-                        put(&dir.join(name), 0o644, |file| file.write_all(bytes))
-                    })
+                    self.members(tag.as_deref())
+                        .iter()
+                        .try_for_each(|(name, bytes)| put(&dir.join(name), 0o644, |file| file.write_all(bytes)))
                 };
                 write().map_err(|why| Error::store("write", &dir, why))
             }

@@ -42,11 +42,18 @@ pub struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Makes the daemon as it is to be, and returns once it is up.
+    /// Makes the daemon as it is to be, and returns once it is up. `token` is a Secret that it needs and that was only just
+    /// made up.
     ///
     /// # Errors
     /// `DAEMON_NOT_UP`, or `UPDATE_ROLLED_BACK` where the version before was brought back.
-    pub async fn make(&self, wanted: &Wanted, forced: &Forced, on_failure: OnFailure) -> Result<(), Report> {
+    pub async fn make(
+        &self,
+        wanted: &Wanted,
+        token: Option<&Object>,
+        forced: &Forced,
+        on_failure: OnFailure,
+    ) -> Result<(), Report> {
         let live = self.snapshot.staying(Kind::Deployment, &self.owner.name());
         let desired = wanted.objects.iter().find(|object| object.kind == Kind::Deployment);
         let replaces =
@@ -54,7 +61,7 @@ impl Change<'_> {
         let state = if self.action == Action::Create { "starting" } else { "updating" };
         self.events.resource(self.owner.id, self.action, state, None);
         let former = if replaces { Some(history::keep(self.cluster, self.owner, self.snapshot).await?) } else { None };
-        let deployment = self.apply_all(wanted, forced).await?;
+        let deployment = self.apply_all(wanted, token, forced).await?;
         let stale_rights =
             wanted.stale.iter().filter(|(kind, _)| *kind != Kind::Secret && *kind != Kind::ControllerRevision);
         self.remove_all(stale_rights.cloned().collect()).await?;
@@ -88,8 +95,16 @@ impl Change<'_> {
     }
 
     /// Applies what differs: what the Deployment refers to first. Gives the Deployment, where it was applied.
-    async fn apply_all(&self, wanted: &Wanted, forced: &Forced) -> Result<Option<Object>, Report> {
+    async fn apply_all(
+        &self,
+        wanted: &Wanted,
+        token: Option<&Object>,
+        forced: &Forced,
+    ) -> Result<Option<Object>, Report> {
         self.held.check()?;
+        if let Some(token) = token {
+            self.cluster.apply(token, Apply { dry_run: false, force: true }).await?;
+        }
         if let Some(secret) = &wanted.secret {
             match self.cluster.create(secret, false).await {
                 // Its name is random, so it was us: the answer was lost on its way.
@@ -184,28 +199,40 @@ impl Change<'_> {
         rollout.wait().await.map_err(|stopped| rollout.report(stopped))
     }
 
-    /// Brings back the version that ran before the present one.
+    /// The version that ran before the present one.
     ///
     /// # Errors
     /// `NO_PREVIOUS_VERSION`.
-    pub async fn roll_back(&self) -> Result<(), Report> {
+    pub fn former(&self) -> Result<Past, Report> {
         let id = self.owner.id;
         let name = self.owner.name();
         let Some(live) = self.snapshot.get(Kind::Deployment, &name) else {
             let message = format!("daemon {id:?} has no Deployment {name:?} any more");
             return Err(Report::new("NO_PREVIOUS_VERSION", message).status(409).hint("deploy makes it again"));
         };
-        let mut past = history::past(self.snapshot, id);
-        past.retain(|past| past.deployment().and_then(history::version) != history::version(live));
-        let Some(former) = past.first().cloned() else {
+        let mut past = history::past(self.snapshot, id).into_iter();
+        let Some(former) = past.find(|past| past.deployment().and_then(history::version) != history::version(live))
+        else {
             let message = format!("there is no version of daemon {id:?} before the one that runs");
             return Err(Report::new("NO_PREVIOUS_VERSION", message).status(409));
         };
+        Ok(former)
+    }
+
+    /// Brings back the version that ran before the present one.
+    ///
+    /// # Errors
+    /// `NO_PREVIOUS_VERSION`.
+    pub async fn roll_back(&self) -> Result<(), Report> {
+        let (id, name) = (self.owner.id, self.owner.name());
+        let former = self.former()?;
+        let mut past = history::past(self.snapshot, id);
         self.events.resource(id, self.action, "updating", None);
         let present = history::keep(self.cluster, self.owner, self.snapshot).await?;
         self.restore(&former, None).await?;
         // What was present is now the one before, and the one before is present.
-        past.retain(|past| past.name != former.name);
+        let now = self.snapshot.get(Kind::Deployment, &name).and_then(history::version);
+        past.retain(|past| past.name != former.name && past.deployment().and_then(history::version) != now);
         past.insert(0, present);
         let mut garbage = vec![(Kind::ControllerRevision, former.name.clone())];
         let restored: Vec<&Object> = former.deployment().into_iter().collect();

@@ -1,7 +1,9 @@
 //! A daemon's environment, exactly as it was written.
 
+use super::commands::{CA, DIR, Receiver, TOKEN};
 use super::kind::Kind;
 use super::labels::Owner;
+use crate::engine::manager::receiver_environment;
 use crate::error::Report;
 use crate::model::names::{binding_variable, kubernetes_name};
 use crate::model::{BindingValue, Bindings, Daemon, ExternalBinding, ResourceType, Stack};
@@ -15,6 +17,8 @@ pub enum Variable {
     Shown(String),
     /// In the version's Secret, under the variable's own name.
     Secret,
+    /// In the Secret with the daemon's token to receive commands, which is no part of the version.
+    Token,
 }
 
 /// A daemon's variables by name.
@@ -28,6 +32,7 @@ pub fn environment(
     daemon: &Daemon,
     secrets: &BTreeSet<String>,
     bindings: &Bindings,
+    receiver: Option<&Receiver>,
 ) -> Environment {
     let own = daemon.environment.iter().map(|(name, value)| (name.clone(), Variable::Shown(value.clone())));
     let mut all: Environment = own.collect();
@@ -49,6 +54,16 @@ pub fn environment(
     }
     all.insert("ALIEN_DEPLOYMENT_TYPE".to_owned(), Variable::Shown("kubernetes".to_owned()));
     all.insert("ALIEN_DEPLOYMENT_ID".to_owned(), Variable::Shown(owner.deployment.to_owned()));
+    if let Some(receiver) = receiver {
+        let shown = receiver_environment(&receiver.url, &format!("{DIR}/{TOKEN}"), daemon);
+        all.extend(shown.into_iter().map(|(name, value)| (name, Variable::Shown(value))));
+        all.insert("ALIEN_COMMANDS_TOKEN".to_owned(), Variable::Token);
+        // At another manager it may be called otherwise.
+        all.insert("ALIEN_DEPLOYMENT_ID".to_owned(), Variable::Shown(receiver.deployment.clone()));
+        if receiver.ca.is_some() {
+            all.insert("ALIEN_COMMANDS_CA_FILE".to_owned(), Variable::Shown(format!("{DIR}/{CA}")));
+        }
+    }
     all
 }
 
@@ -90,13 +105,14 @@ pub fn compose(binding: &ExternalBinding, secret: impl Fn(&str, &str) -> Option<
     Value::Object(object).to_string()
 }
 
-/// As a container's `env`. `secret` is the name of the version's Secret.
-pub fn as_env(environment: &Environment, secret: &str) -> Vec<Value> {
+/// As a container's `env`. `secret` is the name of the version's Secret, `token` that of the daemon's token.
+pub fn as_env(environment: &Environment, secret: &str, token: &str) -> Vec<Value> {
     let entry = |(name, variable): (&String, &Variable)| match variable {
         // An empty value is left out, as the API server does.
         Variable::Shown(value) if value.is_empty() => json!({ "name": name }),
         Variable::Shown(value) => json!({ "name": name, "value": escape(value) }),
         Variable::Secret => json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret, "key": name } } }),
+        Variable::Token => json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": token, "key": TOKEN } } }),
     };
     environment.iter().map(entry).collect()
 }

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 /// Versions of Kubernetes that this is made for: minor versions of 1.
 const MADE_FOR: std::ops::RangeInclusive<u32> = 30..=37;
 
-/// The checks: can the cluster be reached, which version is it, and may we do what has to be done.
-pub async fn facts(cluster: Result<&Cluster, Report>) -> Vec<Check> {
+/// The checks: can the cluster be reached, which version is it, and may we do what has to be done; with
+/// `commands`, also what daemons that take commands need.
+pub async fn facts(cluster: Result<&Cluster, Report>, commands: bool) -> Vec<Check> {
     let mut access = Check {
         id: "kubernetes-access",
         description: "The cluster can be reached",
@@ -23,7 +24,7 @@ pub async fn facts(cluster: Result<&Cluster, Report>) -> Vec<Check> {
         Ok(cluster) => cluster,
         Err(report) => return vec![failed(access, report)],
     };
-    let (version, missing) = tokio::join!(version(cluster), rights::missing(cluster));
+    let (version, missing) = tokio::join!(version(cluster), rights::missing(cluster, commands));
     match version {
         Err(report) => return vec![failed(access, report)],
         Ok(skew) => {

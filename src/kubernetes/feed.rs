@@ -4,10 +4,9 @@ use super::api::Cluster;
 use super::diagnosis;
 use super::failure;
 use super::kind::{Kind, Object};
-use super::labels;
+use super::labels::{self, Owner};
 use super::snapshot::Snapshot;
 use crate::error::Report;
-use crate::model::names;
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -345,5 +344,5 @@ impl Known {
 fn daemon_of(object: &Object, deployment: &str) -> Option<String> {
     let id = object.annotation(labels::RESOURCE).filter(|_| labels::is_of(object, deployment))?;
     // Another one that says the same would be a copy that somebody made of ours.
-    (names::kubernetes_name(deployment, id) == object.name).then(|| id.to_owned())
+    (Owner { deployment, stack: "", id }.name() == object.name).then(|| id.to_owned())
 }

@@ -2,6 +2,7 @@
 //! are immutable and stay as long as a version refers to them.
 
 use super::api::Cluster;
+use super::commands;
 use super::kind::{Kind, Object};
 use super::labels::{self, Owner};
 use super::manifest;
@@ -46,8 +47,8 @@ impl Past {
         self.objects.iter().find(|object| object.kind == Kind::Deployment)
     }
 
-    fn secret(&self) -> Option<String> {
-        self.deployment().and_then(secret_of)
+    fn secrets(&self) -> impl Iterator<Item = String> {
+        self.deployment().into_iter().flat_map(secrets_of)
     }
 }
 
@@ -96,13 +97,23 @@ pub fn garbage(snapshot: &Snapshot, id: &str, present: &[&Object], past: &[Past]
     let old = kept.split_off(kept.len().min(KEPT));
     let garbage = same.into_iter().chain(old).map(|past| (Kind::ControllerRevision, past.name.clone()));
     let mut garbage: Vec<(Kind, String)> = garbage.collect();
-    let mut wanted: BTreeSet<String> = kept.into_iter().filter_map(Past::secret).collect();
-    wanted.extend(present.iter().filter_map(|object| secret_of(object)));
-    let secrets = snapshot.of_daemon(id).filter(|object| object.kind == Kind::Secret && is_version(object));
+    let mut wanted: BTreeSet<String> = kept.into_iter().flat_map(Past::secrets).collect();
+    wanted.extend(present.iter().flat_map(|object| secrets_of(object)));
+    let is_old = |object: &&Object| object.kind == Kind::Secret && (is_version(object) || is_token(object, present));
+    let secrets = snapshot.of_daemon(id).filter(is_old);
     garbage.extend(
         secrets.filter(|object| !wanted.contains(&object.name)).map(|object| (Kind::Secret, object.name.clone())),
     );
     garbage
+}
+
+/// The Secrets that a version refers to by a name of its own: what is secret in it, and its token for commands.
+fn secrets_of(deployment: &Object) -> impl Iterator<Item = String> {
+    secret_of(deployment).into_iter().chain(commands::secret_of(deployment).map(str::to_owned))
+}
+
+fn is_token(secret: &Object, present: &[&Object]) -> bool {
+    present.first().is_some_and(|deployment| commands::is_token(secret, &deployment.name))
 }
 
 /// Whether a Secret of a daemon is that of a version.

@@ -14,10 +14,14 @@ pub enum Kind {
     ControllerRevision,
     /// The deployment's record and lock.
     Lease,
+    /// The manager's own, besides the above.
+    PersistentVolumeClaim,
+    Service,
+    NetworkPolicy,
 }
 
 impl Kind {
-    /// Every kind, in the order in which objects are made.
+    /// Every kind that deployments are made of, in the order in which objects are made.
     pub const ALL: [Kind; 7] = [
         Kind::ServiceAccount,
         Kind::Secret,
@@ -38,6 +42,9 @@ impl Kind {
             Kind::Deployment => "Deployment",
             Kind::ControllerRevision => "ControllerRevision",
             Kind::Lease => "Lease",
+            Kind::PersistentVolumeClaim => "PersistentVolumeClaim",
+            Kind::Service => "Service",
+            Kind::NetworkPolicy => "NetworkPolicy",
         }
     }
 
@@ -49,10 +56,11 @@ impl Kind {
     /// The API group; the core group is empty.
     pub fn group(self) -> &'static str {
         match self {
-            Kind::ServiceAccount | Kind::Secret => "",
+            Kind::ServiceAccount | Kind::Secret | Kind::PersistentVolumeClaim | Kind::Service => "",
             Kind::Role | Kind::RoleBinding => "rbac.authorization.k8s.io",
             Kind::Deployment | Kind::ControllerRevision => "apps",
             Kind::Lease => "coordination.k8s.io",
+            Kind::NetworkPolicy => "networking.k8s.io",
         }
     }
 
@@ -74,6 +82,9 @@ impl Kind {
             Kind::Deployment => "deployments",
             Kind::ControllerRevision => "controllerrevisions",
             Kind::Lease => "leases",
+            Kind::PersistentVolumeClaim => "persistentvolumeclaims",
+            Kind::Service => "services",
+            Kind::NetworkPolicy => "networkpolicies",
         }
     }
 

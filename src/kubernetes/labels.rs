@@ -21,6 +21,19 @@ pub const RESOURCES: &str = "alien.dev/resources";
 /// What `kubectl rollout restart` sets, too.
 pub const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
 
+/// On a Secret with tokens: which manager's they are. On the manager's own Secret: which it is.
+pub const MANAGER_ID: &str = "alien.dev/manager";
+/// On the manager's pod and Secret: the Secret with the certificate that it shows, and whether an authority is in it.
+pub const TLS_SECRET: &str = "alien.dev/tls-secret";
+pub const TLS_CA: &str = "alien.dev/tls-ca";
+/// On a pod whose daemon takes commands, for the manager's NetworkPolicy.
+pub const COMMANDS: &str = "alien.dev/commands";
+
+/// The manager of commands of a namespace, as a daemon; no user's deployment can be called so.
+pub const MANAGER: Owner<'static> = Owner { deployment: "@manager", stack: "@manager", id: "manager" };
+/// What each of its objects is called.
+pub const MANAGER_NAME: &str = "alien-manager";
+
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 const INSTANCE: &str = "app.kubernetes.io/instance";
 pub const NAME: &str = "app.kubernetes.io/name";
@@ -36,7 +49,11 @@ pub struct Owner<'a> {
 impl Owner<'_> {
     /// What its objects are called.
     pub fn name(&self) -> String {
-        names::kubernetes_name(self.deployment, self.id)
+        if self.is_manager() { MANAGER_NAME.to_owned() } else { names::kubernetes_name(self.deployment, self.id) }
+    }
+
+    fn is_manager(&self) -> bool {
+        self.deployment == MANAGER.deployment
     }
 
     /// What chooses its pods, for ever the same.
@@ -47,7 +64,7 @@ impl Owner<'_> {
     /// The labels of each of its objects.
     pub fn labels(&self) -> Value {
         json!({
-            "app.kubernetes.io/component": "daemon",
+            "app.kubernetes.io/component": if self.is_manager() { "manager" } else { "daemon" },
             INSTANCE: names::label(self.deployment),
             MANAGED_BY: "alien",
             NAME: names::label(self.id),

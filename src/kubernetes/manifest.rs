@@ -1,5 +1,6 @@
 //! A daemon's objects. Pure: the same daemon gives the same bytes.
 
+use super::commands::Receiver;
 use super::environment::{Environment, as_env, escape};
 use super::kind::{Kind, Object};
 use super::labels::{self, Owner};
@@ -35,6 +36,8 @@ pub struct Parts<'a> {
     pub environment: &'a Environment,
     /// The Secret of this version; there is none where nothing is secret.
     pub secret: Option<&'a str>,
+    /// Where it takes commands from, if it does.
+    pub commands: Option<&'a Receiver>,
     /// What it may do with which Secrets of vaults.
     pub vaults: &'a [(Grants, Vec<String>)],
     /// By host.
@@ -113,7 +116,11 @@ fn deployment(parts: &Parts<'_>, name: String, token: bool) -> Result<Object, Re
     let mut container = json!({
         "name": CONTAINER,
         "image": image(daemon, parts.registries)?,
-        "env": as_env(parts.environment, parts.secret.unwrap_or_default()),
+        "env": as_env(
+            parts.environment,
+            parts.secret.unwrap_or_default(),
+            parts.commands.map_or("", |receiver| &receiver.secret),
+        ),
         "resources": resources(daemon),
         // As on Local.
         "securityContext": { "allowPrivilegeEscalation": false, "seccompProfile": { "type": "RuntimeDefault" } },
@@ -123,6 +130,9 @@ fn deployment(parts: &Parts<'_>, name: String, token: bool) -> Result<Object, Re
     if let Some(command) = &daemon.command {
         // Without `args` the image's own are left out too.
         container["command"] = json!(command.iter().map(|word| escape(word)).collect::<Vec<_>>());
+    }
+    if parts.commands.is_some() {
+        container["volumeMounts"] = json!([Receiver::mount()]);
     }
     let mut pod = json!({
         "automountServiceAccountToken": token,
@@ -135,9 +145,14 @@ fn deployment(parts: &Parts<'_>, name: String, token: bool) -> Result<Object, Re
     if parts.pull.is_some() {
         pod["imagePullSecrets"] = json!([{ "name": pull_secret(&name) }]);
     }
+    let mut its_labels = owner.labels();
+    if let Some(receiver) = parts.commands {
+        pod["volumes"] = json!([receiver.volume()]);
+        its_labels[labels::COMMANDS] = json!("true");
+    }
     let mut annotations = owner.annotations();
     annotations.insert(labels::VERSION.to_owned(), json!(version(&pod)));
-    let template = json!({ "metadata": { "labels": owner.labels(), "annotations": annotations }, "spec": pod });
+    let template = json!({ "metadata": { "labels": its_labels, "annotations": annotations }, "spec": pod });
     let spec = json!({
         "minReadySeconds": MIN_READY_SECONDS,
         "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
@@ -170,15 +185,20 @@ pub fn live_image(live: &Object) -> Option<String> {
     ours["image"].as_str().map(str::to_owned)
 }
 
-/// The image as the cluster is to pull it.
+/// A daemon's image as the cluster is to pull it.
 fn image(daemon: &Daemon, registries: &BTreeMap<String, Registry>) -> Result<String, Report> {
     let (declared, reference) = reference(daemon)?;
+    Ok(pulled(declared, reference, registries))
+}
+
+/// An image as the cluster is to pull it.
+pub fn pulled(declared: &str, reference: RegistryReference, registries: &BTreeMap<String, Registry>) -> String {
     match registries.get(&reference.registry).and_then(|registry| registry.host.as_ref()) {
-        None => Ok(declared.strip_prefix("docker://").unwrap_or(declared).to_owned()),
+        None => declared.strip_prefix("docker://").unwrap_or(declared).to_owned(),
         Some(host) => {
             let tag = reference.tag.map_or_else(String::new, |tag| format!(":{tag}"));
             let digest = reference.digest.map_or_else(String::new, |digest| format!("@{digest}"));
-            Ok(format!("{host}/{}{tag}{digest}", reference.repository))
+            format!("{host}/{}{tag}{digest}", reference.repository)
         }
     }
 }

@@ -8,6 +8,8 @@
 //! change     making it so, and taking it back  rollout    waiting until it is up, or will not be
 //! lease      who is changing a deployment      history    versions that were replaced
 //! rights     what a deploy has to be allowed   diagnosis  why a daemon is not up
+//! manager    the one of commands, installed    commands   who takes them from where, with which token
+//! gateway    the way to it from outside        tokens     made with what is deployed, and taken back
 //! ```
 //!
 //! There is no state but the cluster's: objects are known by their labels and annotations, and which of their fields are
@@ -16,6 +18,7 @@
 mod access;
 mod api;
 mod change;
+mod commands;
 mod diagnosis;
 mod drift;
 mod environment;
@@ -23,11 +26,14 @@ mod exec;
 mod facts;
 mod failure;
 mod feed;
+mod gateway;
 mod history;
 mod kind;
 mod labels;
 mod lease;
 mod logs;
+mod manager;
+mod manager_manifest;
 mod manifest;
 mod notices;
 mod options;
@@ -43,6 +49,7 @@ mod rollout;
 mod snapshot;
 mod status;
 mod survey;
+mod tokens;
 mod transport;
 mod watch;
 mod yaml;
@@ -55,6 +62,7 @@ use crate::engine::event::Events;
 use crate::engine::exec::{Options as ExecOptions, Session as ExecSession};
 use crate::engine::failure::no_daemon;
 use crate::engine::logs::{LogReader, Options as LogOptions};
+use crate::engine::manager::{Install, Uninstall};
 use crate::engine::plan::{Action, Desired, Observed, Plan};
 use crate::engine::platform::{Inputs, Lock, Platform, StatusWatch, Survey};
 use crate::engine::status::DeploymentStatus;
@@ -64,6 +72,8 @@ use crate::preflight::Check;
 use api::Cluster;
 use async_trait::async_trait;
 use change::{Change, Forced};
+pub use commands::Way;
+use commands::{Admin, Place};
 use feed::Feed;
 use labels::Owner;
 use lease::{Held, Seen};
@@ -85,6 +95,8 @@ pub struct Kubernetes {
     cluster: OnceCell<Arc<Cluster>>,
     feed: OnceCell<Feed>,
     session: Mutex<Session>,
+    /// Who takes back tokens for commands; none where that cannot be done.
+    admin: OnceCell<Option<Admin>>,
 }
 
 /// What one call of the engine has found out so far.
@@ -94,6 +106,10 @@ struct Session {
     snapshot: Option<Arc<Snapshot>>,
     wanted: Arc<BTreeMap<String, Wanted>>,
     forced: Arc<Forced>,
+    /// Where the planned stack's daemons take their commands from; none where none of them takes any.
+    place: Option<Arc<Place>>,
+    /// The Secrets with new tokens for commands, by daemon.
+    tokens: Arc<BTreeMap<String, kind::Object>>,
     /// The stack of the plan, and what is written down about it.
     stack: Option<(String, Vec<record::Entry>)>,
     /// Whether that was written down when the Lease was taken.
@@ -116,7 +132,8 @@ impl Kubernetes {
     /// Nothing is touched yet.
     pub fn new(options: Options) -> Self {
         let (cluster, feed, events) = (OnceCell::new(), OnceCell::new(), Events::ignored());
-        Kubernetes { options, events, cluster, feed, session: Mutex::default() }
+        let admin = OnceCell::new();
+        Kubernetes { options, events, cluster, feed, session: Mutex::default(), admin }
     }
 
     async fn cluster(&self) -> Result<&Arc<Cluster>, Report> {
@@ -179,8 +196,10 @@ impl Platform for Kubernetes {
         self.events = events.clone();
     }
 
-    async fn facts(&self, _stack: &Stack) -> Vec<Check> {
-        facts::facts(self.cluster().await.map(Arc::as_ref)).await
+    async fn facts(&self, stack: &Stack) -> Vec<Check> {
+        // Another manager is asked without the cluster.
+        let commands = self.options.manager.is_none() && commands::takers(stack).next().is_some();
+        facts::facts(self.cluster().await.map(Arc::as_ref), commands).await
     }
 
     fn locks_first(&self) -> bool {
@@ -215,10 +234,13 @@ impl Platform for Kubernetes {
 
     async fn survey(&self, deployment: &str, stack: &Stack, inputs: &Inputs) -> Result<Survey, Report> {
         let cluster = self.cluster().await?;
-        let snapshot = self.look(deployment).await?;
-        let (survey, wanted) = survey::survey(cluster, &self.options, deployment, stack, inputs, &snapshot).await?;
+        let place = Place::of(cluster, &self.options, deployment, stack);
+        let (snapshot, place) = tokio::try_join!(self.look(deployment), place)?;
+        let (survey, wanted) =
+            survey::survey(cluster, &self.options, deployment, stack, inputs, &snapshot, place.as_ref()).await?;
         let mut session = self.session();
         session.wanted = Arc::new(wanted);
+        session.place = place.map(Arc::new);
         session.stack = Some((stack.id.clone(), survey::entries(stack, inputs)));
         session.changed = false;
         Ok(survey)
@@ -236,7 +258,8 @@ impl Platform for Kubernetes {
         Ok(())
     }
 
-    async fn begin(&self, deployment: &str, _stack: &Stack) -> Result<(), Report> {
+    async fn begin(&self, deployment: &str, stack: &Stack) -> Result<(), Report> {
+        self.mint(deployment, stack).await?;
         let patch = {
             let mut session = self.session();
             session.changed = true;
@@ -269,9 +292,10 @@ impl Platform for Kubernetes {
         }
         let cluster = self.cluster().await?;
         let snapshot = self.snapshot(deployment).await?;
-        let (wanted, forced, held) = {
+        let (wanted, forced, held, tokens) = {
             let session = self.session();
-            (Arc::clone(&session.wanted), Arc::clone(&session.forced), session.held.clone())
+            let tokens = Arc::clone(&session.tokens);
+            (Arc::clone(&session.wanted), Arc::clone(&session.forced), session.held.clone(), tokens)
         };
         let owner = Owner { deployment, stack: &stack.id, id: &desired.id };
         let feed = self.feed(deployment).await?;
@@ -282,7 +306,11 @@ impl Platform for Kubernetes {
         let wanted = wanted.get(&desired.id);
         let wanted =
             wanted.ok_or_else(|| Report::new("INTERNAL_ERROR", format!("{:?} was not planned", desired.id)))?;
-        change.make(wanted, &forced, self.options.on_failure).await
+        change.make(wanted, tokens.get(&desired.id), &forced, self.options.on_failure).await?;
+        if wanted.leaves {
+            self.leaves(deployment, &desired.id).await?;
+        }
+        Ok(())
     }
 
     async fn wait_up(&self, deployment: &str, id: &str, kind: &str) -> Result<(), Report> {
@@ -310,10 +338,16 @@ impl Platform for Kubernetes {
         let cluster = self.cluster().await?;
         let snapshot = self.snapshot(deployment).await?;
         self.session().changed = true;
-        removal::remove(cluster, self.feed(deployment).await?, id, &snapshot, events).await
+        removal::remove(cluster, self.feed(deployment).await?, id, &snapshot, events).await?;
+        let name = model::names::kubernetes_name(deployment, id);
+        if snapshot.of_daemon(id).any(|object| commands::is_token(object, &name)) {
+            self.leaves(deployment, id).await?;
+        }
+        Ok(())
     }
 
     async fn end(&self, deployment: &str, _data: bool) -> Result<(), Report> {
+        self.dismiss_callers(deployment).await?;
         // Everything that daemons store is outside: there is no data to keep or to remove.
         self.cluster().await?.delete(kind::Kind::Lease, &record::lease_name(deployment), false).await
     }
@@ -363,9 +397,14 @@ impl Platform for Kubernetes {
         let (snapshot, stack) = self.with_daemon(deployment, id).await?;
         let owner = Owner { deployment, stack: &stack, id };
         let (cluster, feed, held) = (self.cluster().await?, self.feed(deployment).await?, self.session().held.clone());
-        Change { cluster, feed, snapshot: &snapshot, owner, action: Action::Update, events, held: &held }
-            .roll_back()
-            .await
+        let change = Change { cluster, feed, snapshot: &snapshot, owner, action: Action::Update, events, held: &held };
+        let former = change.former()?;
+        if let Some(secret) = former.deployment().and_then(commands::secret_of)
+            && snapshot.staying(kind::Kind::Secret, secret).is_none()
+        {
+            self.mint_again(owner, secret, &snapshot).await?;
+        }
+        change.roll_back().await
     }
 
     async fn logs(&self, deployment: &str, id: &str, options: LogOptions) -> Result<Box<dyn LogReader>, Report> {
@@ -380,6 +419,14 @@ impl Platform for Kubernetes {
     async fn exec(&self, deployment: &str, id: &str, options: ExecOptions) -> Result<ExecSession, Report> {
         self.with_daemon(deployment, id).await?;
         exec::exec(self.cluster().await?, deployment, id, options).await
+    }
+
+    async fn install_manager(&self, wanted: &Install, events: &Events) -> Result<serde_json::Value, Report> {
+        manager::install(self.cluster().await?, &self.options, wanted, events).await
+    }
+
+    async fn uninstall_manager(&self, wanted: Uninstall, events: &Events) -> Result<serde_json::Value, Report> {
+        manager::uninstall(self.cluster().await?, wanted, events).await
     }
 
     async fn settle(&self) {

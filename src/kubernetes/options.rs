@@ -1,5 +1,6 @@
 //! Which cluster, as whom, and how.
 
+use crate::engine::manager::External;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -20,6 +21,8 @@ pub struct Options {
     pub registries: BTreeMap<String, Registry>,
     /// A Docker configuration whose credentials for the images' registries the cluster is to pull with.
     pub docker_config: Option<PathBuf>,
+    /// A manager of commands that runs elsewhere, in place of the namespace's own.
+    pub manager: Option<External>,
 }
 
 /// Where the cluster's address and the user's credentials are.

@@ -60,7 +60,7 @@ pub async fn rehearse(
 }
 
 /// Tries one object; whether it has to be forced.
-async fn one(
+pub async fn one(
     cluster: &Cluster,
     deployment: &str,
     object: &Object,
@@ -104,7 +104,7 @@ async fn is_ours_by_now(cluster: &Cluster, deployment: &str, object: &Object) ->
     }
 }
 
-fn taken(cluster: &Cluster, object: &Object) -> Report {
+pub fn taken(cluster: &Cluster, object: &Object) -> Report {
     let message =
         format!("{} in namespace {:?} is somebody else's, and stays as it is", object.title(), cluster.namespace);
     let hint = format!(

@@ -1,5 +1,6 @@
 //! Manifests for whoever applies them: no cluster is asked, and no secret is told.
 
+use super::commands;
 use super::environment::{self, Variable};
 use super::kind::Object;
 use super::labels::Owner;
@@ -41,7 +42,9 @@ fn render_daemon(
     let namespace = options.namespace.as_deref().unwrap_or("default");
     let secrets: BTreeSet<String> =
         inputs.secrets.get(&daemon.id).into_iter().flatten().map(|(name, _)| name.clone()).collect();
-    let environment = environment::environment(owner, namespace, stack, daemon, &secrets, &inputs.bindings);
+    let receiver = daemon.commands_enabled.then(|| commands::rendered(owner, namespace, options.manager.as_ref()));
+    let receiver = receiver.as_ref();
+    let environment = environment::environment(owner, namespace, stack, daemon, &secrets, &inputs.bindings, receiver);
     let secret = format!("{}{}", owner.name(), manifest::SECRETS);
     // Which keys a vault has is the cluster's to say.
     let linked: Vec<&str> = environment::bound(stack, daemon, &inputs.bindings)
@@ -55,6 +58,7 @@ fn render_daemon(
         lifecycle,
         environment: &environment,
         secret: Some(&secret),
+        commands: receiver,
         vaults: &vaults,
         registries: &options.registries,
         pull: None,
@@ -62,6 +66,16 @@ fn render_daemon(
     let keys = environment.iter().filter(|(_, variable)| **variable == Variable::Secret);
     for (key, _) in keys {
         let _ = writeln!(text, "# needs: Secret {secret}, key {key}{}", composed(daemon, key, &inputs.bindings));
+    }
+    if let Some(receiver) = receiver {
+        let (secret, id, deployment) = (&receiver.secret, &daemon.id, &receiver.deployment);
+        let _ = writeln!(
+            text,
+            "# needs: Secret {secret}, key {}: what `alien token create --role receive --resource {id} --name {deployment}` \
+             prints, from the manager at {}",
+            commands::TOKEN,
+            receiver.url
+        );
     }
     for vault in linked {
         let prefix = crate::model::names::kubernetes_name(deployment, vault);

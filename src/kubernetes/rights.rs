@@ -40,18 +40,21 @@ pub const NEEDED: [Right; 10] = [
     right("", "events", &["list"]),
 ];
 
+/// What daemons that take commands need besides: the manager is reached through it.
+const COMMANDS: Right = right("", "pods/portforward", &["create", "get"]);
+
 /// What `alien exec` needs besides.
 const EXEC: Right = right("", "pods/exec", &["create", "get"]);
 
-/// The least Role, for `kubectl apply`.
-pub fn role(namespace: &str) -> String {
+/// The least Role, for `kubectl apply`; with `commands`, for daemons that take some.
+pub fn role(namespace: &str, commands: bool) -> String {
     let rule =
         |right: &Right| json!({ "apiGroups": [right.group], "resources": [right.resource], "verbs": right.verbs });
     let role = json!({
         "apiVersion": Kind::Role.api_version(),
         "kind": "Role",
         "metadata": { "name": "alien-deployer", "namespace": namespace },
-        "rules": NEEDED.iter().chain([&EXEC]).map(rule).collect::<Vec<_>>(),
+        "rules": NEEDED.iter().chain([&EXEC]).chain(commands.then_some(&COMMANDS)).map(rule).collect::<Vec<_>>(),
     });
     format!(
         "# What `alien` needs to deploy into this namespace; pods/exec is for `alien exec` alone. Bind it to whoever\n\
@@ -60,11 +63,11 @@ pub fn role(namespace: &str) -> String {
     )
 }
 
-/// Every right that is missing, each with the rule that would give it.
+/// Every right that is missing, each with the rule that would give it; `commands` as in [`role`].
 ///
 /// One review of all rules; where the server says that it is incomplete, those that seem to be missing are asked for
 /// one by one.
-pub async fn missing(cluster: &Cluster) -> Result<Vec<Issue>, Report> {
+pub async fn missing(cluster: &Cluster, commands: bool) -> Result<Vec<Issue>, Report> {
     let namespace = cluster.namespace.as_str();
     let review = json!({
         "apiVersion": "authorization.k8s.io/v1",
@@ -87,7 +90,7 @@ pub async fn missing(cluster: &Cluster) -> Result<Vec<Issue>, Report> {
         })
     };
     let mut missing: Vec<(&Right, &str)> = Vec::new();
-    for right in &NEEDED {
+    for right in NEEDED.iter().chain(commands.then_some(&COMMANDS)) {
         missing.extend(right.verbs.iter().filter(|verb| !allowed(right, verb)).map(|verb| (right, *verb)));
     }
     if status.incomplete && !missing.is_empty() {

@@ -193,7 +193,7 @@ pub async fn list(cluster: &Cluster) -> Result<Vec<String>, Report> {
     let (leases, deployments) =
         tokio::try_join!(cluster.list(Kind::Lease, &selector), cluster.list(Kind::Deployment, &selector))?;
     let names = leases.iter().chain(&deployments).filter_map(|object| object.annotation(labels::DEPLOYMENT));
-    let mut names: Vec<String> = names.map(str::to_owned).collect();
+    let mut names: Vec<String> = names.filter(|name| *name != labels::MANAGER.deployment).map(str::to_owned).collect();
     names.sort();
     names.dedup();
     Ok(names)

@@ -1,6 +1,7 @@
 //! What there should be of a stack, against a snapshot of what there is.
 
 use super::api::Cluster;
+use super::commands::{self, Place};
 use super::diagnosis;
 use super::drift::{self, SECRETS};
 use super::environment::{self, Variable};
@@ -22,6 +23,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What a plan calls a daemon's token for commands.
+const TOKEN_FIELD: &str = "commandsToken";
+
 /// A daemon as it is to be, and what has to be done for that.
 #[derive(Debug, Default)]
 pub struct Wanted {
@@ -33,6 +37,10 @@ pub struct Wanted {
     pub secret: Option<Object>,
     /// What it has and is not to have.
     pub stale: Vec<(Kind, String)>,
+    /// Whether it has to be given a token for its commands.
+    pub token: bool,
+    /// Whether it has tokens and takes no commands any more.
+    pub leaves: bool,
 }
 
 /// What has been read of the cluster besides the deployment's own objects.
@@ -47,6 +55,8 @@ struct Surroundings<'a> {
     referenced: BTreeMap<String, BTreeMap<String, String>>,
     /// The Secrets of every vault.
     vaults: BTreeMap<String, Vec<String>>,
+    /// Where its daemons take commands from.
+    place: Option<&'a Place>,
 }
 
 /// Compares the stack with the snapshot.
@@ -60,10 +70,11 @@ pub async fn survey(
     stack: &Stack,
     inputs: &Inputs,
     snapshot: &Snapshot,
+    place: Option<&Place>,
 ) -> Result<(Survey, BTreeMap<String, Wanted>), Report> {
     let referenced = read_referenced(cluster, stack, inputs).await?;
     let vaults = read_vaults(cluster, deployment, stack, inputs).await?;
-    let around = Surroundings { cluster, options, deployment, stack, inputs, snapshot, referenced, vaults };
+    let around = Surroundings { cluster, options, deployment, stack, inputs, snapshot, referenced, vaults, place };
     let mut survey = Survey { desired: Vec::with_capacity(stack.resources.len()), observed: Vec::new() };
     let mut all = BTreeMap::new();
     let mut results = Vec::new();
@@ -178,7 +189,7 @@ async fn read_referenced(
 }
 
 /// What a Secret holds, where that is text.
-fn text_data(secret: &Object) -> BTreeMap<String, String> {
+pub fn text_data(secret: &Object) -> BTreeMap<String, String> {
     let data = secret.body["data"].as_object().into_iter().flatten();
     let decoded = data.filter_map(|(key, value)| {
         let bytes = STANDARD.decode(value.as_str()?).ok()?;
@@ -232,6 +243,8 @@ impl Surroundings<'_> {
         let live = self.snapshot.get(Kind::Deployment, &name);
         let former = self.former_secrets(live);
         let secrets = self.secrets(daemon, live, &former)?;
+        let place = self.place.filter(|_| daemon.commands_enabled);
+        let receiver = place.map(|place| place.receiver(owner));
         let environment = environment::environment(
             owner,
             &self.cluster.namespace,
@@ -239,6 +252,7 @@ impl Surroundings<'_> {
             daemon,
             &secrets.keys().cloned().collect(),
             &self.inputs.bindings,
+            receiver.as_ref(),
         );
         let data = self.secret_data(daemon, &environment, &secrets);
         let (secret, existing) = self.version_secret(owner, &data)?;
@@ -248,9 +262,10 @@ impl Surroundings<'_> {
             lifecycle,
             environment: &environment,
             secret: secret.as_deref(),
+            commands: receiver.as_ref(),
             vaults: &self.grants(daemon),
             registries: &self.options.registries,
-            pull: pull::credentials(daemon, self.options)?,
+            pull: pull::credentials(&manifest::reference(daemon)?.1, self.options)?,
         })?;
         let mut wanted = Wanted {
             secret: secret.filter(|_| !existing).map(|name| manifest::secret(owner, &name, &data)),
@@ -269,6 +284,17 @@ impl Surroundings<'_> {
             to.extend(new);
             from.extend(old);
         }
+        let tokens = self.snapshot.of_daemon(&daemon.id).filter(|object| commands::is_token(object, &name));
+        let tokens: Vec<&Object> = tokens.collect();
+        if let (Some(place), Some(receiver)) = (place, &receiver) {
+            wanted.token = self.snapshot.staying(Kind::Secret, &receiver.secret).is_none();
+            if wanted.token || !place.has_callers(self.deployment, self.snapshot) {
+                to.insert(TOKEN_FIELD.to_owned(), Field::secret(receiver.secret.as_str()));
+            }
+        } else if !tokens.is_empty() {
+            wanted.leaves = true;
+            from.insert(TOKEN_FIELD.to_owned(), Field::secret(""));
+        }
         wanted.stale = stale(self.snapshot.of_daemon(&daemon.id), &objects, &name);
         let present = objects.iter().filter(|object| object.kind == Kind::Deployment).chain(live).collect::<Vec<_>>();
         let past = history::past(self.snapshot, &daemon.id);
@@ -278,6 +304,10 @@ impl Surroundings<'_> {
             if let Some(object) = self.snapshot.get(*kind, name) {
                 from.extend(drift::existence(object));
             }
+        }
+        if wanted.leaves {
+            // Past versions refer to them, but nobody may take its commands any more.
+            wanted.stale.extend(tokens.iter().map(|secret| (secret.kind, secret.name.clone())));
         }
         wanted.objects = objects;
         shown_secrets(&mut to, &data, &environment);
@@ -395,12 +425,13 @@ impl Surroundings<'_> {
     }
 }
 
-/// What a daemon has and is not to have. Versions' Secrets and revisions are seen to when a version is replaced.
+/// What a daemon has and is not to have. Versions' Secrets, tokens and revisions are seen to when a version is replaced.
 fn stale<'o>(there: impl Iterator<Item = &'o Object>, wanted: &[Object], name: &str) -> Vec<(Kind, String)> {
     let prefix = manifest::secret_prefix(name);
     there
         .filter(|object| object.kind != Kind::ControllerRevision)
         .filter(|object| object.kind != Kind::Secret || !object.name.starts_with(&prefix))
+        .filter(|object| !commands::is_token(object, name))
         .filter(|object| !wanted.iter().any(|wanted| wanted.kind == object.kind && wanted.name == object.name))
         .map(|object| (object.kind, object.name.clone()))
         .collect()

@@ -3,7 +3,7 @@
 //! ```text
 //! <state>/manager/data/             the manager's own: database, signing key, the administrator's token
 //! <state>/manager/receivers/D/ID/   what daemon ID of deployment D sees of it: its token
-//! <state>/manager/client.json       for callers: {url, tokens: {D: token}}
+//! <state>/manager/client.json       for callers: {url, tokens: {D: token}, external}; see `elsewhere` for the last
 //! ```
 //!
 //! It runs while some daemon takes commands, and what it keeps outlives it.
@@ -15,6 +15,7 @@ use super::helper::Helper;
 use super::layout::{Layout, make_dir, unusable};
 use super::version::{Declared, Document, stamped};
 use crate::engine::event::Events;
+use crate::engine::manager::External;
 use crate::engine::plan::{Action, Fields};
 use crate::error::Report;
 use crate::sandbox::ids::Ids;
@@ -38,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Whose daemon it is: no user's deployment can be called so.
-const DEPLOYMENT: &str = "@manager";
+pub const DEPLOYMENT: &str = "@manager";
 const ID: &str = "manager";
 /// Where a daemon sees its token.
 pub const TOKEN_DIR: &str = "/run/alien-commands";
@@ -62,6 +63,8 @@ pub struct Commands<'a> {
 #[derive(Debug, Clone)]
 pub struct Access {
     pub url: String,
+    /// What the deployment is called there.
+    pub deployment: String,
     pub token: String,
     /// The folder with the token's file, outside.
     pub dir: PathBuf,
@@ -69,10 +72,26 @@ pub struct Access {
 
 /// What callers of this account read.
 #[derive(Default, Serialize, Deserialize)]
-struct Callers {
-    url: String,
+pub struct Callers {
+    /// Of the manager here, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// By deployment.
-    tokens: BTreeMap<String, String>,
+    #[serde(default)]
+    pub tokens: BTreeMap<String, String>,
+    /// By deployment whose manager runs elsewhere.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub external: BTreeMap<String, Elsewhere>,
+}
+
+/// How callers get at a manager that runs elsewhere.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Elsewhere {
+    pub url: String,
+    pub deployment_id: String,
+    pub token: String,
+    pub identity: String,
 }
 
 /// Where the manager is, or will be once somebody needs it.
@@ -135,13 +154,13 @@ impl Commands<'_> {
             dir.put(&document, Action::Create, &Events::ignored()).await?;
         }
         let mut callers = self.callers();
-        callers.url = format!("http://{}:{port}", Ipv4Addr::LOCALHOST);
+        callers.url = Some(format!("http://{}:{port}", Ipv4Addr::LOCALHOST));
+        callers.external.remove(deployment);
         if !callers.tokens.contains_key(deployment) {
             let token = self.token(json!({ "role": "invoke", "deploymentId": deployment })).await?;
             callers.tokens.insert(deployment.to_owned(), token);
         }
-        let file = self.callers_file();
-        spec::write(&file, &callers).map_err(|error| unusable(&file, &error))
+        self.write_callers(&callers)
     }
 
     /// What a daemon is given so that it can take its commands.
@@ -164,7 +183,7 @@ impl Commands<'_> {
                 token
             }
         };
-        Ok(Access { url: url(self.layout), token, dir })
+        Ok(Access { url: url(self.layout), deployment: deployment.to_owned(), token, dir })
     }
 
     /// A daemon takes no commands any more. The last one ends the manager.
@@ -182,19 +201,21 @@ impl Commands<'_> {
     }
 
     /// A deployment is gone: nobody calls into it any more. With `data`, and nobody left, what was kept goes too.
-    pub async fn forget_deployment(&self, deployment: &str, data: bool, events: &Events) -> Result<(), Report> {
+    pub async fn forget_deployment(
+        &self,
+        deployment: &str,
+        external: Option<&External>,
+        data: bool,
+        events: &Events,
+    ) -> Result<(), Report> {
         let mut callers = self.callers();
         if callers.tokens.remove(deployment).is_some() {
             let _ = self.ask(Method::DELETE, &format!("/v1/tokens?role=invoke&deploymentId={deployment}"), None).await;
-            let file = self.callers_file();
-            let written = match callers.tokens.is_empty() {
-                true => fs::remove_file(&file),
-                false => spec::write(&file, &callers),
-            };
-            written.map_err(|error| unusable(&file, &error))?;
+            self.write_callers(&callers)?;
         }
+        self.dismiss_elsewhere(&mut callers, deployment, external).await?;
         self.end_if_unused(events).await?;
-        if data && !self.is_used() && self.layout.manager().exists() {
+        if data && !self.is_used() && !self.is_used_elsewhere() && self.layout.manager().exists() {
             let manager = self.layout.manager();
             self.helper.remove(&manager, self.ids)?;
         }
@@ -223,7 +244,20 @@ impl Commands<'_> {
         self.layout.manager().join("client.json")
     }
 
-    fn callers(&self) -> Callers {
+    /// For callers of this account; where there is nobody left to call, there is no file.
+    pub fn write_callers(&self, callers: &Callers) -> Result<(), Report> {
+        let file = self.callers_file();
+        let written = match callers.tokens.is_empty() && callers.external.is_empty() {
+            true => fs::remove_file(&file),
+            false => spec::write(&file, callers),
+        };
+        match written {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unusable(&file, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn callers(&self) -> Callers {
         spec::read(&self.callers_file()).unwrap_or_default()
     }
 

@@ -5,6 +5,7 @@ mod commands;
 mod control;
 mod daemon;
 mod deployment;
+mod elsewhere;
 mod helper;
 mod layout;
 mod logs;
@@ -14,6 +15,7 @@ mod version;
 use crate::engine;
 use crate::engine::event::{Event, Events, ImagePhase};
 use crate::engine::logs::{self as engine_logs, LogReader};
+use crate::engine::manager::External;
 use crate::engine::plan::{Action, Desired, Field, Fields, Observed};
 use crate::engine::platform::{Inputs, Lock, Platform, Secrets, Survey};
 use crate::engine::status::DeploymentStatus;
@@ -47,7 +49,9 @@ pub struct Options {
     /// The package's `alien-supervisor`.
     pub helper: PathBuf,
     /// The package's `alien-manager`.
-    pub manager: PathBuf,
+    pub program: PathBuf,
+    /// A manager of commands that runs elsewhere, in place of one of this state directory.
+    pub manager: Option<External>,
     /// Registries, credentials, pull policy.
     pub images: image::Options,
 }
@@ -98,7 +102,7 @@ impl Local {
     }
 
     fn commands<'a>(&'a self, machine: &'a Machine) -> Commands<'a> {
-        let (layout, packaged, ids) = (&self.layout, self.options.manager.as_path(), &self.ids);
+        let (layout, packaged, ids) = (&self.layout, self.options.program.as_path(), &self.ids);
         Commands { layout, helper: &machine.helper, packaged, ids, overlay: machine.overlay }
     }
 
@@ -272,7 +276,11 @@ impl Platform for Local {
         let machine = self.machine().await?;
         let digests = self.resolve(machine, deployment, stack).await?;
         let takes_commands = stack.daemons().any(|daemon| daemon.commands_enabled);
-        let manager = if takes_commands { commands::url(&self.layout) } else { String::new() };
+        let own = (takes_commands && self.options.manager.is_none()).then(|| commands::url(&self.layout));
+        let manager = match &self.options.manager {
+            Some(manager) => Some((manager.url.as_str(), manager.deployment_id.as_deref())),
+            None => own.as_deref().map(|url| (url, None)),
+        };
         let mut desired = Vec::with_capacity(stack.resources.len());
         for (id, entry) in stack.resources.iter() {
             let Resource::Daemon(daemon) = &entry.config else {
@@ -283,7 +291,7 @@ impl Platform for Local {
             };
             let digest = &digests[declared_image(daemon)?];
             let secrets = kept_secrets(id, &inputs.secrets, &observed);
-            let fields = version::fields(stack, daemon, digest, &secrets, &manager);
+            let fields = version::fields(stack, daemon, digest, &secrets, manager);
             desired.push(Desired { id: id.to_owned(), kind: "daemon", fields });
         }
         Ok(Survey { desired, observed })
@@ -291,10 +299,16 @@ impl Platform for Local {
 
     async fn begin(&self, deployment: &str, stack: &Stack) -> Result<(), Report> {
         deployment::begin(&self.layout, deployment, stack)?;
-        if stack.daemons().any(|daemon| daemon.commands_enabled) {
-            self.commands(self.machine().await?).ensure(deployment, &Events::ignored()).await?;
+        let takers = stack.daemons().filter(|daemon| daemon.commands_enabled);
+        let takers: Vec<&str> = takers.map(|daemon| daemon.id.as_str()).collect();
+        if takers.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let commands = self.commands(self.machine().await?);
+        match &self.options.manager {
+            Some(manager) => commands.ensure_elsewhere(manager, deployment, &takers, &Events::ignored()).await,
+            None => commands.ensure(deployment, &Events::ignored()).await,
+        }
     }
 
     async fn apply(
@@ -326,9 +340,11 @@ impl Platform for Local {
             .await
             .map_err(|error| error.with("daemon", daemon.id.as_str()))?;
         let commands = self.commands(machine);
-        let access = match daemon.commands_enabled {
-            true => Some(commands.access(deployment, &daemon.id).await?),
-            false => None,
+        let external = self.options.manager.as_ref();
+        let access = match external {
+            _ if !daemon.commands_enabled => None,
+            Some(manager) => Some(commands.access_elsewhere(manager, deployment, &daemon.id)?),
+            None => Some(commands.access(deployment, &daemon.id).await?),
         };
         let run = version::spec(&version::Parts {
             layout: &self.layout,
@@ -342,7 +358,12 @@ impl Platform for Local {
             commands: access,
         })?;
         dir.put(&Document { declared, run }, action, events).await?;
-        if daemon.commands_enabled { Ok(()) } else { commands.forget(deployment, &daemon.id, events).await }
+        // What it took its commands from before, it takes none from any more.
+        commands.forget_elsewhere(deployment, &daemon.id, external, daemon.commands_enabled).await?;
+        if daemon.commands_enabled && external.is_none() {
+            return Ok(());
+        }
+        commands.forget(deployment, &daemon.id, events).await
     }
 
     async fn wait_up(&self, deployment: &str, id: &str, kind: &str) -> Result<(), Report> {
@@ -356,7 +377,9 @@ impl Platform for Local {
         if kind == "daemon" {
             let machine = self.machine().await?;
             self.daemon_dir(machine, deployment, id).remove(events).await?;
-            return self.commands(machine).forget(deployment, id, events).await;
+            let commands = self.commands(machine);
+            commands.forget_elsewhere(deployment, id, self.options.manager.as_ref(), false).await?;
+            return commands.forget(deployment, id, events).await;
         }
         let path = self.layout.resources(deployment).join(format!("{id}.json"));
         match std::fs::remove_file(&path) {
@@ -368,7 +391,9 @@ impl Platform for Local {
 
     async fn end(&self, deployment: &str, data: bool) -> Result<(), Report> {
         if self.layout.manager().exists() {
-            self.commands(self.machine().await?).forget_deployment(deployment, data, &Events::ignored()).await?;
+            self.commands(self.machine().await?)
+                .forget_deployment(deployment, self.options.manager.as_ref(), data, &Events::ignored())
+                .await?;
         }
         let stored = self.layout.data(deployment);
         if data && stored.exists() {

@@ -2,6 +2,7 @@
 
 use super::commands::{Access, TOKEN_DIR};
 use super::layout::Layout;
+use crate::engine::manager::receiver_environment;
 use crate::engine::plan::{Field, Fields, sounds_secret};
 use crate::error::Report;
 use crate::image::Image;
@@ -43,13 +44,14 @@ pub const DIGEST: &str = "digest";
 /// The prefix of fields that hold secrets.
 pub const SECRETS: &str = "secrets.";
 
-/// Everything about a daemon that a change of matters. `manager` is where its commands come from.
+/// Everything about a daemon that a change of matters. `manager` is where its commands come from, and what the deployment
+/// is called there where that is not its name.
 pub fn fields(
     stack: &Stack,
     daemon: &Daemon,
     digest: &str,
     secrets: &BTreeMap<String, String>,
-    manager: &str,
+    manager: Option<(&str, Option<&str>)>,
 ) -> Fields {
     let mut fields = Fields::new();
     let mut set = |path: String, value: Field| drop(fields.insert(path, value));
@@ -61,8 +63,12 @@ pub fn fields(
         set("command".to_owned(), Field::shown(json!(command)));
     }
     set("commandsEnabled".to_owned(), Field::shown(daemon.commands_enabled));
-    if daemon.commands_enabled {
-        set("commandsUrl".to_owned(), Field::shown(manager));
+    if let Some((url, called)) = manager.filter(|_| daemon.commands_enabled) {
+        set("commandsUrl".to_owned(), Field::shown(url));
+        // Where it is called otherwise than here.
+        if let Some(called) = called {
+            set("commandsDeploymentId".to_owned(), Field::shown(called));
+        }
     }
     for (name, bounds) in [("cpu", &daemon.cpu), ("memory", &daemon.memory)] {
         if let Some(bounds) = bounds {
@@ -206,26 +212,17 @@ fn environment(parts: &Parts<'_>, bindings: Vec<(String, String)>) -> Vec<String
         variables.extend(commands(access, parts.daemon));
     }
     variables.insert("ALIEN_DEPLOYMENT_TYPE".to_owned(), "local".to_owned());
-    variables.insert("ALIEN_DEPLOYMENT_ID".to_owned(), parts.deployment.to_owned());
+    let called = parts.commands.as_ref().map_or(parts.deployment, |access| &access.deployment);
+    variables.insert("ALIEN_DEPLOYMENT_ID".to_owned(), called.to_owned());
     variables.entry("HOSTNAME".to_owned()).or_insert_with(|| parts.daemon.id.clone());
     variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-/// What a receiver reads. The last two are what older ones look for.
-fn commands(access: &Access, daemon: &Daemon) -> [(String, String); 8] {
-    let grace = daemon.stop_grace_period_seconds.unwrap_or(GRACE_SECONDS) * 1000;
-    [
-        // Handlers may finish, and what they gave still has to be sent before the program is killed.
-        ("ALIEN_COMMANDS_DRAIN_TIMEOUT_MS", (grace - grace / 10).to_string()),
-        ("ALIEN_COMMANDS_URL", access.url.clone()),
-        ("ALIEN_COMMANDS_TOKEN", access.token.clone()),
-        ("ALIEN_COMMANDS_TOKEN_FILE", format!("{TOKEN_DIR}/token")),
-        ("ALIEN_COMMANDS_TARGET_RESOURCE_ID", daemon.id.clone()),
-        ("ALIEN_COMMANDS_TARGET_RESOURCE_TYPE", "daemon".to_owned()),
-        ("ALIEN_COMMANDS_POLLING_ENABLED", "true".to_owned()),
-        ("ALIEN_COMMANDS_POLLING_URL", access.url.clone()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
+/// What a receiver reads.
+fn commands(access: &Access, daemon: &Daemon) -> Vec<(String, String)> {
+    let mut variables = receiver_environment(&access.url, &format!("{TOKEN_DIR}/token"), daemon);
+    variables.push(("ALIEN_COMMANDS_TOKEN".to_owned(), access.token.clone()));
+    variables
 }
 
 /// What the daemon's links put into its environment and its file system. What is not granted is not there.

@@ -6,13 +6,18 @@
 //! keeps Node's event loop alive but the promises that somebody awaits.
 
 use super::handles::Handles;
+use super::manager;
+use super::options::{self, Picture};
 use super::request::{Asked, place};
 use super::value::{answer, envelope};
+use crate::engine::manager::{Install, Uninstall};
 use crate::engine::{self, Event, Events, Platform, Request};
 use crate::error::Report;
+use crate::image;
 use crate::model::Raw;
 use napi_derive::napi;
 use serde_json::value::{RawValue, to_raw_value};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -42,9 +47,12 @@ enum Operation {
     Rollback(String, String),
     Destroy(String, bool),
     List,
+    Install(Install),
+    Uninstall(Uninstall),
+    Image(Picture, PathBuf, image::Options),
 }
 
-/// Takes `{operation, options, defaults, stack?, id?, data?}`; answers with the call's number.
+/// Takes `{operation, options, defaults, stack?, id?, data?, manager?}`; answers with the call's number.
 #[napi(skip_typescript)]
 pub fn engine_begin(request: String) -> String {
     answer(|| {
@@ -68,6 +76,12 @@ fn operation(asked: &Asked) -> Result<Operation, Report> {
         "restart" => Operation::Restart(asked.deployment()?, asked.text("id")),
         "rollback" => Operation::Rollback(asked.deployment()?, asked.text("id")),
         "destroy" => Operation::Destroy(asked.deployment()?, *asked.part("data") == Raw::Bool(true)),
+        "installManager" => Operation::Install(options::install(asked.part("manager"))?),
+        "uninstallManager" => Operation::Uninstall(options::uninstall(asked.part("manager"))?),
+        "managerImage" => {
+            let local = &asked.options.local;
+            Operation::Image(options::picture(asked.part("manager"))?, local.program.clone(), local.images.clone())
+        }
         _ => Operation::List,
     })
 }
@@ -138,6 +152,9 @@ async fn run(platform: &dyn Platform, operation: &Operation, events: &Events) ->
         Operation::Rollback(name, id) => to_raw_value(&engine::rollback(platform, name, id, events).await?),
         Operation::Destroy(name, data) => to_raw_value(&engine::destroy(platform, name, *data, events).await?),
         Operation::List => to_raw_value(&platform.list().await?),
+        Operation::Install(wanted) => to_raw_value(&platform.install_manager(wanted, events).await?),
+        Operation::Uninstall(wanted) => to_raw_value(&platform.uninstall_manager(*wanted, events).await?),
+        Operation::Image(wanted, program, from) => to_raw_value(&manager::image(wanted, program, from.clone()).await?),
     };
     written.map_err(|error| Report::new("INTERNAL_ERROR", format!("an answer cannot be written: {error}")))
 }

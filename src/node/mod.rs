@@ -15,6 +15,7 @@ pub mod deployment;
 pub mod engine;
 pub mod exec;
 mod handles;
+pub mod manager;
 mod options;
 pub mod preflight;
 pub mod readers;

@@ -5,8 +5,8 @@ use super::value::answer;
 use crate::engine;
 use crate::error::Report;
 use crate::kubernetes;
-use crate::model::Platform;
 use crate::model::check::{self, At, Issues, OPTIONS};
+use crate::model::{Platform, Raw};
 use crate::preflight;
 use napi_derive::napi;
 
@@ -29,13 +29,15 @@ pub fn render(request: String) -> String {
     })
 }
 
-/// Takes `{options, defaults}`; answers with the least Role that a deploy needs, as YAML.
+/// Takes `{options, defaults, commands?}`; answers with the least Role that a deploy needs, as YAML; with `commands`, of
+/// daemons that take some.
 #[napi(skip_typescript)]
 pub fn least_role(request: String) -> String {
     answer(|| {
         let asked = Asked::read(&request)?;
         can_render(&asked)?;
-        Ok(kubernetes::least_role(asked.options.kubernetes.namespace.as_deref().unwrap_or(NAMESPACE)))
+        let commands = *asked.part("commands") == Raw::Bool(true);
+        Ok(kubernetes::least_role(asked.options.kubernetes.namespace.as_deref().unwrap_or(NAMESPACE), commands))
     })
 }
 

@@ -35,9 +35,15 @@ impl Registry {
         self
     }
 
-    /// Sends a blob, unless the repository has it.
+    /// Sends a blob, unless the repository has it. Tried again like every request: what is sent may be sent twice.
     pub(in crate::image) async fn push_blob(&self, blob: &Blob) -> Result<()> {
-        self.again(async || self.push_blob_once(blob).await).await
+        let mut pauses = Pauses::new(TRIES);
+        loop {
+            match self.push_blob_once(blob).await {
+                Ok(()) => return Ok(()),
+                Err(failed) => pauses.after(failed, self).await.map_err(as_push)?,
+            }
+        }
     }
 
     async fn push_blob_once(&self, blob: &Blob) -> Result<(), Failed> {
@@ -67,23 +73,19 @@ impl Registry {
 
     /// Sends a manifest, whose blobs are there, under a tag.
     pub(in crate::image) async fn push_manifest(&self, tag: &str, manifest: &Blob, media_type: &str) -> Result<()> {
-        let once = async || {
-            let body = Some((manifest.bytes.clone(), media_type));
-            let put = self.send(Method::PUT, self.at(&format!("manifests/{tag}"))?, body).await?;
-            if put.status() == StatusCode::CREATED { Ok(()) } else { Err(self.not_pushed(put).await) }
-        };
-        self.again(once).await
-    }
-
-    /// Tries until it is done or will not be: whatever is sent here may be sent twice.
-    async fn again(&self, once: impl AsyncFn() -> Result<(), Failed>) -> Result<()> {
         let mut pauses = Pauses::new(TRIES);
         loop {
-            match once().await {
+            match self.push_manifest_once(tag, manifest, media_type).await {
                 Ok(()) => return Ok(()),
                 Err(failed) => pauses.after(failed, self).await.map_err(as_push)?,
             }
         }
+    }
+
+    async fn push_manifest_once(&self, tag: &str, manifest: &Blob, media_type: &str) -> Result<(), Failed> {
+        let body = Some((manifest.bytes.clone(), media_type));
+        let put = self.send(Method::PUT, self.at(&format!("manifests/{tag}"))?, body).await?;
+        if put.status() == StatusCode::CREATED { Ok(()) } else { Err(self.not_pushed(put).await) }
     }
 
     fn at(&self, path: &str) -> Result<Url, Failed> {

@@ -45,6 +45,7 @@ pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
         registries: registries.unwrap_or_default(),
         // Not the user's own by default: what is in it would end up in the cluster.
         docker_config: text(fields, "dockerConfig", &at, issues).map(PathBuf::from),
+        manager: None,
     }
 }
 

@@ -38,8 +38,9 @@ pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
     Options {
         state_dir,
         // They are shipped side by side.
-        manager: helper.with_file_name("alien-manager"),
+        program: helper.with_file_name("alien-manager"),
         helper,
+        manager: None,
         images: image::Options { registries, docker_config, pull },
     }
 }

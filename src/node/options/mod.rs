@@ -6,11 +6,13 @@
 
 mod kubernetes;
 mod local;
+mod manager;
 
 use crate::engine::platform::{Inputs, Secrets};
 use crate::error::Report;
 use crate::model::check::{At, Issues, OPTIONS, field};
 use crate::model::{Platform, Raw, binding, environment};
+pub use manager::{Picture, install, picture, uninstall};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,7 +44,7 @@ pub fn read(options: &Raw, defaults: &Raw) -> Result<Options, Report> {
     let at = At::ROOT;
     let empty = Raw::Object(Vec::new());
     let options = if matches!(options, Raw::Undefined) { &empty } else { options };
-    let known = ["platform", "name", "timeoutMs", "secrets", "bindings", "local", "kubernetes"];
+    let known = ["platform", "name", "timeoutMs", "secrets", "bindings", "manager", "local", "kubernetes"];
     let fields = issues.object_of(&at, options, &known).unwrap_or(&[]);
     let platform = field(fields, "platform")
         .map_or(Some(Platform::Local), |raw| Platform::check(raw, &at.key("platform"), &mut issues))
@@ -53,8 +55,11 @@ pub fn read(options: &Raw, defaults: &Raw) -> Result<Options, Report> {
         .unwrap_or(DEFAULT_TIMEOUT_MS);
     let secrets = field(fields, "secrets").map(|raw| secrets(raw, &mut issues)).unwrap_or_default();
     let bindings = field(fields, "bindings").map(|raw| binding::check(raw, &at.key("bindings"), &mut issues));
-    let local = local::read(field(fields, "local"), defaults, &mut issues);
-    let kubernetes = kubernetes::read(field(fields, "kubernetes"), defaults, &mut issues);
+    let manager = field(fields, "manager").and_then(|raw| manager::external(raw, &mut issues));
+    let mut local = local::read(field(fields, "local"), defaults, &mut issues);
+    let mut kubernetes = kubernetes::read(field(fields, "kubernetes"), defaults, &mut issues);
+    local.manager.clone_from(&manager);
+    kubernetes.manager = manager;
     let options = Options {
         platform,
         name,
