@@ -195,7 +195,7 @@ test.each([
   [["commands", "invoke", "d", "n", "--raw", "--params", "@/no/such/file"], "--params: /no/such/file cannot be read (ENOENT)"],
   [["commands", "submit", "d", "n", "--output", "x"], "commands submit takes no --output"],
   [["commands", "invoke", "d", "n", "--deadline", "soon"], '--deadline takes 10s, 5m, 2h, 1d or an RFC 3339 time, not "soon"'],
-  [["commands", "list", "-p", "kubernetes"], "--platform kubernetes needs --manager URL"],
+  [["commands", "list", "-p", "aws"], "--platform aws needs --manager URL"],
   [["commands", "list", "--manager", "http://127.0.0.1:1"], "--manager needs a token"],
   [["commands", "list", "--token-file", "/no/such/file"], "/no/such/file cannot be read"],
   [["token", "create"], "token create needs --role invoke|receive|admin"],

@@ -16,6 +16,7 @@ jest.setTimeout(120_000)
 needs(missing() ?? registries.missing() ?? manager.missing).describe("commands in a cluster", () => {
   const bed = testBed()
   const its = testCluster(bed)
+  const elsewhere = manager.testManager({ start: false })
   const CLASS = "alien-test"
   let image
   let receiverImage
@@ -190,6 +191,8 @@ needs(missing() ?? registries.missing() ?? manager.missing).describe("commands i
     const error = await failure(its.deploy(stackOf("calls", receiver("one"), receiver("two"), receiver("three"))))
     expect(error).toMatchObject({ code: "MANAGER_UNREACHABLE", retryable: true, message: expect.stringMatching(/^the manager of commands in namespace .* cannot be reached: it has no pod$/) })
     expect((await its.objects("calls")).filter((name) => name.includes("three"))).toEqual([])
+    expect(await failure(its.deploy(stackOf("new", receiver("one"))))).toMatchObject({ code: "MANAGER_UNREACHABLE" })
+    expect(await its.objects("new")).toEqual([])
     expect(await failure((await its.connect("calls")).invoke("one", "echo"))).toMatchObject({ code: "MANAGER_UNREACHABLE" })
     // Installing is what brings it back, with every token as it was.
     await install()
@@ -261,6 +264,32 @@ needs(missing() ?? registries.missing() ?? manager.missing).describe("commands i
     await told(["deploy", "-p", "kubernetes", "--file", file, "--registry", `ghcr.io=${host}`])
     expect(await told(["commands", "invoke", "connector", "sync", "-p", "kubernetes", "--file", file, "--params", '{"since":"2026-05-01"}'])).toMatchObject({ since: "2026-05-01" })
     await told(["destroy", "-p", "kubernetes", "--file", file])
+  })
+
+  test("daemons take commands from a manager elsewhere, and change over to it and back", async () => {
+    const stack = () => stackOf("far", receiver("one"))
+    const given = { manager: { url: elsewhere.url, token: elsewhere.admin, deploymentId: "edge-7" } }
+    const far = async () => (await elsewhere.ask("GET", "/v1/tokens")).json.tokens.filter(({ role }) => role !== "admin").map(({ role, deploymentId }) => `${deploymentId} ${role}`).sort()
+    expect(await failure(its.deploy(stack(), { manager: { ...given.manager, token: "n0t-it" } }))).toMatchObject({ code: "MANAGER_REFUSED" })
+    expect(await its.objects("far")).toEqual([])
+    const deployment = await its.deploy(stack(), given)
+    expect(await deployment.invoke("one", "environment")).toMatchObject({ ALIEN_COMMANDS_URL: elsewhere.url, ALIEN_DEPLOYMENT_ID: "edge-7" })
+    expect(await far()).toEqual(["edge-7 invoke", "edge-7 receive"])
+    expect(await tokens("far")).toEqual([])
+    expect((await alien.plan(stack(), its.options(given))).changes.map(({ action }) => action)).toEqual(["none"])
+    expect(await told(["commands", "invoke", "one", "echo", "-p", "kubernetes", "-n", "far", "--params", "1"])).toEqual({ params: 1, attempt: 1 })
+    expect(JSON.stringify(await its.get("secrets,deployments,leases"))).not.toContain(Buffer.from(elsewhere.admin).toString("base64"))
+    const own = await its.deploy(stack())
+    expect(await own.invoke("one", "environment")).toMatchObject({ ALIEN_COMMANDS_URL: `http://alien-manager.${its.namespace}.svc:7070`, ALIEN_DEPLOYMENT_ID: "far" })
+    expect(await tokens("far")).toEqual(["invoke", "receive one"])
+    await its.deploy(stack(), given)
+    expect(await tokens("far")).toEqual(["receive one"])
+    // The version before took its commands from a manager that this call does not know as its own.
+    expect(await failure(deployment.rollback("one"))).toMatchObject({ code: "MANAGER_CHANGED" })
+    await deployment.destroy()
+    expect(await far()).toEqual([])
+    expect(await tokens("far")).toEqual([])
+    expect(await its.objects("far")).toEqual([])
   })
 
   test("a destroy takes its tokens back and leaves nothing; the manager goes once nobody needs it", async () => {

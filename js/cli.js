@@ -49,6 +49,7 @@ class Cancelled extends Error {
 /** What becomes of what was begun. */
 const CANCELLED = {
   commands: "a command that was waited for is taken back",
+  manager: "what was done so far stays, and the same command goes on from there",
   exec: "the program was not told, and may still run",
   token: "`alien token list` shows what there is",
 }

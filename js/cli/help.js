@@ -11,6 +11,7 @@ const GENERAL = `alien: keeps the daemons of an alien.ts running
   alien rollback ID        bring back the version that ran before (kubernetes)
   alien exec ID -- CMD…    run a program in a daemon's container (kubernetes)
   alien commands invoke ID NAME   call a command of a daemon; also submit, get, list, cancel, watch
+  alien manager install    put the manager of commands into a cluster; also image push, uninstall
   alien token create       let somebody send or take commands; also list, revoke
   alien render             print the manifests, for whoever applies them (kubernetes)
   alien destroy            stop and remove everything; keeps data unless --data is given
@@ -43,13 +44,18 @@ const SECRETS = `
                                  environment; shown nowhere, and kept by later deploys that leave it out
       --secret-file ID.NAME=PATH the same with a file's contents, less one line end`
 
+const ELSEWHERE = `
+      --manager URL              take commands from a manager that runs elsewhere; its administrator's token is in
+                                 ALIEN_COMMANDS_ADMIN_TOKEN, or in a file that --token-file names`
+
 const MORE = {
   preflight: "alien preflight [options]\n\nRuns every check that needs nothing but the stack. Exits 1 if one fails.",
-  plan: `alien plan [options]\n\nShows what deploy would do, field by field: old → new, secrets masked. Changes nothing.\n${SECRETS}`,
+  plan: `alien plan [options]\n\nShows what deploy would do, field by field: old → new, secrets masked. Changes nothing.\n${SECRETS}${ELSEWHERE}`,
   deploy: `alien deploy [options]\n\nFetches images, starts what is new, updates what differs, removes what the stack no longer has, and waits\nuntil everything is up. A new version that does not stay up is taken back. Deploying twice changes nothing.\n${SECRETS}
       --binding ID=JSON          where a linked resource is; --bindings FILE for several (kubernetes)
       --on-failure WHAT          of an update that does not come up: rollback or keep; default: rollback (kubernetes)
-      --force-conflicts          take over fields that another manager applies (kubernetes)`,
+      --force-conflicts          take over fields that another manager applies (kubernetes)
+${ELSEWHERE}`,
   status: `alien status [options]
 
 Shows every resource of the deployment as it is at this moment.
@@ -63,7 +69,7 @@ Shows every resource of the deployment as it is at this moment.
       --previous           of the run before the present one (kubernetes)
   -t, --timestamps         with the time of each line`,
   restart: "alien restart ID [options]\n\nStops the daemon (its stop signal, then its grace period), starts it again and waits until it is up.",
-  rollback: "alien rollback ID [options]\n\nBrings back the version of the daemon that ran before the present one, and waits until it is up.",
+  rollback: `alien rollback ID [options]\n\nBrings back the version of the daemon that ran before the present one, and waits until it is up.\n${ELSEWHERE}`,
   exec: `alien exec ID [options] -- COMMAND…
 
 Runs a program in the daemon's container; its exit code is the program's, 128 and more for a signal.
@@ -75,13 +81,14 @@ Runs a program in the daemon's container; its exit code is the program's, 128 an
 Prints the manifests as YAML: the same stack gives the same bytes. Secrets are referred to, never printed.
 
       --secret ID.NAME     environment NAME of daemon ID comes from a Secret; repeatable
-      --rbac               print the least Role that a deploy needs instead`,
+      --rbac               print the least Role that a deploy needs instead; of a stack that takes commands, where there is one`,
   destroy: `alien destroy [options]
 
 Stops and removes every resource of the deployment. What linked resources and image volumes store stays for the
 next deploy.
 
-      --data               remove that too`,
+      --data               remove that too
+${ELSEWHERE}`,
   commands: `alien commands invoke ID NAME [options]      call a command of daemon ID; prints its result as JSON
 alien commands submit ID NAME [options]      the same without waiting; prints the command's id
 alien commands get COMMAND                   how a command is, with its result
@@ -102,7 +109,8 @@ list:
       --target ID          only those of this daemon
       --limit N            at most so many; --cursor C goes on after the page before
 
-The manager is the one that this machine's deploys started. Another one:
+The manager is the one that this machine's deploys started, with --platform kubernetes the one in the namespace, which is
+reached through the API server. Another one:
       --manager URL        with a token in ALIEN_COMMANDS_TOKEN
       --token-file PATH    the token, from a file`,
   token: `alien token create --role ROLE [options]     prints a new token, this once only
@@ -113,9 +121,23 @@ alien token revoke TOKEN                     TOKEN is an id of the list
       --resource ID        the daemon; for receive
       --ttl SECONDS        for how long it is valid; default: until it is revoked
 
-Needs an administrator's token: that of the manager on this machine, else
+Needs an administrator's token: that of the manager on this machine, with --platform kubernetes of the one in the
+namespace, else
       --manager URL        with a token in ALIEN_COMMANDS_ADMIN_TOKEN
       --token-file PATH    the token, from a file`,
+  manager: `alien manager image push REF              make the manager's image of this package, push it and print its reference
+alien manager image --output WHERE          the same into a file or a folder: oci-archive:FILE[:TAG] or oci:DIR[:TAG]
+alien manager install --image REF           put it into the namespace, or update the one that is there
+alien manager uninstall                     remove it; refuses while daemons take their commands from it
+
+install (also takes --namespace, --create-namespace, --registry, --docker-config, --force-conflicts, --on-failure):
+      --storage SIZE       room for its database; default: what it has, else 1Gi
+      --storage-class NAME default: what it has, else the cluster's
+      --tls-secret NAME    speak HTTPS with the certificate in this Secret (kubernetes.io/tls); without it HTTP, guarded by
+                           a NetworkPolicy
+uninstall:
+      --data               also what it keeps: commands, results and tokens
+      --force              also while daemons take their commands from it`,
   version: "alien version\n\nPrints the package's version.",
   help: "alien help [COMMAND]",
 }

@@ -18,7 +18,7 @@ async function forCalls(options, signal) {
     if (given === undefined) throw new UsageError("--manager needs a token: in ALIEN_COMMANDS_TOKEN, or in a file that --token-file names")
     return { managerUrl: options.manager, deploymentId: await named(options), token: given, close() {} }
   }
-  const call = engineOptions(options)
+  const call = where(options)
   const name = await named(options, () => candidates(call))
   const there = await forCallers({ ...call, name }, { signal }, forCalls)
   return options["token-file"] === undefined ? there : { ...there, token: given }
@@ -31,8 +31,15 @@ async function forAdmin(options, signal) {
     if (given === undefined) throw new UsageError("--manager needs an administrator's token: in ALIEN_COMMANDS_ADMIN_TOKEN, or in a file that --token-file names")
     return { managerUrl: options.manager, token: given, close() {} }
   }
-  const there = await forAdministrators(engineOptions(options), { signal }, forAdmin)
+  const there = await forAdministrators(where(options), { signal }, forAdmin)
   return given === undefined ? there : { ...there, token: given }
+}
+
+/** The engine's options, on a platform that has managers. */
+function where(options) {
+  const call = engineOptions(options)
+  if (!["local", "kubernetes"].includes(call.platform)) throw new UsageError(`--platform ${call.platform} needs --manager URL`)
+  return call
 }
 
 /** The deployments that may be meant where none is named. */

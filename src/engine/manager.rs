@@ -170,7 +170,9 @@ impl Administrator {
                     "whoever deploys needs an administrator's token of that manager: `alien token create --role admin`",
                 )
             }
-            _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => self.unreachable(&message),
+            _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                self.unreachable(&format!("it answered {}{said}", status.as_u16()))
+            }
             _ => Report::new("MANAGER_REFUSED", message).status(status.as_u16()).hint("is it a manager of commands?"),
         })
     }

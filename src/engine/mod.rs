@@ -13,6 +13,7 @@ pub mod exec;
 pub mod failure;
 pub mod logs;
 pub mod manager;
+pub mod manager_image;
 pub mod plan;
 pub mod platform;
 pub mod status;

@@ -9,7 +9,7 @@
 //! Tokens are no part of a version, but which manager they are for is: with another one the daemon starts anew, and the
 //! version before finds its own token again.
 
-use super::api::{Apply, Cluster};
+use super::api::Cluster;
 use super::gateway::Gateway;
 use super::kind::{Kind, Object};
 use super::labels::{self, Owner};
@@ -68,15 +68,26 @@ enum Who {
 impl Place {
     /// Where the commands of a deployment are; `None` where no manager is known.
     pub async fn find(cluster: &Cluster, options: &Options, deployment: &str) -> Result<Option<Place>, Report> {
-        if let Some(manager) = &options.manager {
-            return Ok(Some(Place {
-                url: manager.url.clone(),
-                identity: manager.identity(deployment),
-                deployment: manager.deployment(deployment).to_owned(),
-                ca: None,
-                who: Who::External(manager.clone()),
-            }));
+        match Place::named(options, deployment) {
+            Some(place) => Ok(Some(place)),
+            None => Place::installed(cluster, deployment).await,
         }
+    }
+
+    /// At the manager that was named.
+    pub fn named(options: &Options, deployment: &str) -> Option<Place> {
+        let manager = options.manager.as_ref()?;
+        Some(Place {
+            url: manager.url.clone(),
+            identity: manager.identity(deployment),
+            deployment: manager.deployment(deployment).to_owned(),
+            ca: None,
+            who: Who::External(manager.clone()),
+        })
+    }
+
+    /// At the manager of the namespace.
+    pub async fn installed(cluster: &Cluster, deployment: &str) -> Result<Option<Place>, Report> {
         let installed = Installed::find(cluster).await?;
         Ok(installed.map(|installed| Place {
             url: manager::url(&cluster.namespace, installed.tls.is_some()),
@@ -124,11 +135,13 @@ impl Place {
     /// The right to make and to take back tokens there.
     pub async fn administrator(&self, cluster: &Arc<Cluster>) -> Result<Admin, Report> {
         match &self.who {
-            Who::External(manager) => Ok(Admin { administrator: Administrator::of(manager)?, _gateway: None }),
+            Who::External(manager) => {
+                Ok(Admin { place: self.clone(), administrator: Administrator::of(manager)?, _gateway: None })
+            }
             Who::Own(installed) => {
                 let gateway = Gateway::open(cluster).await?;
                 let administrator = Administrator::new(&self.url, &gateway.url, &installed.token)?;
-                Ok(Admin { administrator, _gateway: Some(gateway) })
+                Ok(Admin { place: self.clone(), administrator, _gateway: Some(gateway) })
             }
         }
     }
@@ -169,7 +182,7 @@ impl Place {
         there.is_some_and(|secret| secret.annotation(labels::MANAGER_ID) == Some(&self.identity))
     }
 
-    /// Makes what is missing: the Secret of callers, which is applied, and those of daemons, which are given by id.
+    /// Has the tokens made that are missing, for their Secrets: those of daemons, and the callers'.
     ///
     /// # Errors
     /// `MANAGER_REFUSED`, `MANAGER_UNREACHABLE`; nothing is changed then.
@@ -179,7 +192,7 @@ impl Place {
         owners: Vec<Owner<'_>>,
         deployment: &str,
         has_callers: bool,
-    ) -> Result<BTreeMap<String, Object>, Report> {
+    ) -> Result<Minted, Report> {
         let admin = self.administrator(cluster).await?;
         let callers = match has_callers {
             true => None,
@@ -194,24 +207,35 @@ impl Place {
             }));
         }
         let tokens = stream::iter(granted).buffer_unordered(AT_ONCE).try_collect().await?;
-        if let Some(token) = callers {
-            cluster.apply(&self.callers(deployment, &token), Apply { dry_run: false, force: true }).await?;
-        }
-        Ok(tokens)
+        Ok(Minted { tokens, callers: callers.map(|token| self.callers(deployment, &token)) })
     }
+}
+
+/// Secrets with tokens that were only just made, and that are nowhere yet.
+#[derive(Debug, Default)]
+pub struct Minted {
+    /// By daemon.
+    pub tokens: BTreeMap<String, Object>,
+    pub callers: Option<Object>,
 }
 
 /// An administrator, and the way to the manager for as long as it is needed.
 pub struct Admin {
+    place: Place,
     administrator: Administrator,
     _gateway: Option<Gateway>,
 }
 
 impl Admin {
+    /// Which manager it is of.
+    pub fn identity(&self) -> &str {
+        &self.place.identity
+    }
+
     /// Takes a daemon's, or the callers', tokens back, as far as that can be done: a manager that is away has them for
     /// nobody.
-    pub async fn revoke(&self, deployment: &str, grant: Grant<'_>) {
-        let _ = tokio::time::timeout(REVOKING, self.administrator.revoke(deployment, grant)).await;
+    pub async fn revoke(&self, grant: Grant<'_>) {
+        let _ = tokio::time::timeout(REVOKING, self.administrator.revoke(&self.place.deployment, grant)).await;
     }
 }
 
@@ -327,5 +351,32 @@ impl Way {
 
     fn through(gateway: Gateway, token: String, deployment: Option<String>) -> Way {
         Way { url: gateway.url.clone(), token, deployment, gateway: Some(gateway) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_authority_of_a_certificate_comes_with_the_token_and_without_the_key() {
+        let mut receiver = rendered(Owner { deployment: "edge", stack: "edge", id: "one" }, "ns", None);
+        assert_eq!(receiver.url, "http://alien-manager.ns.svc:7070");
+        assert_eq!(receiver.volume()["projected"]["sources"].as_array().map(Vec::len), Some(1));
+        receiver.ca = Some("certificate".to_owned());
+        let sources = receiver.volume()["projected"]["sources"].clone();
+        let items = json!([{ "key": "ca.crt", "path": "ca.crt" }]);
+        assert_eq!(sources[1]["secret"], json!({ "name": "certificate", "items": items }));
+    }
+
+    #[test]
+    fn secrets_with_tokens_are_told_from_a_daemons_others() {
+        let of = |name: &str| Object { kind: Kind::Secret, name: name.to_owned(), body: Value::Null };
+        let name = secret_name("edge-one", "manager");
+        assert!(is_token(&of(&name), "edge-one"));
+        for other in ["edge-one-secrets-1234abcd", "edge-one-pull", "edge-one-commands", "edge-two-commands-1234abcd"] {
+            assert!(!is_token(&of(other), "edge-one"), "{other}");
+        }
+        assert_ne!(name, secret_name("edge-one", "another"));
     }
 }

@@ -179,6 +179,11 @@ async fn rehearse(cluster: &Cluster, snapshot: &Snapshot, objects: &[Object], fo
             }
         }));
     }
+    // Every one of them fails for want of a namespace, which is one thing to be told.
+    let mut errors = results.iter().filter_map(|result| result.as_ref().err());
+    if let Some(homeless) = errors.find(|error| error.code == "NAMESPACE_NOT_FOUND") {
+        return Err(homeless.clone());
+    }
     engine::all_of("install", MANAGER_NAME, results)?;
     Ok(forced)
 }

@@ -4,15 +4,13 @@ use super::kind::{Kind, Object};
 use super::labels::{self, MANAGER, MANAGER_NAME};
 use super::manager::PORT;
 use super::manifest::{self, CONTAINER};
+use crate::engine::manager_image::{DATA, USER};
 use crate::model::names::fingerprint;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// The user and group of its image: nobody.
-pub const USER: u32 = 65532;
 /// Where it finds what, inside.
-const DATA: &str = "/data";
 const ADMIN: &str = "/run/alien-admin";
 const TLS: &str = "/run/alien-tls";
 /// The key of its Secret that holds the administrator's token.

@@ -73,7 +73,7 @@ use api::Cluster;
 use async_trait::async_trait;
 use change::{Change, Forced};
 pub use commands::Way;
-use commands::{Admin, Place};
+use commands::{Admin, Minted, Place};
 use feed::Feed;
 use labels::Owner;
 use lease::{Held, Seen};
@@ -95,8 +95,8 @@ pub struct Kubernetes {
     cluster: OnceCell<Arc<Cluster>>,
     feed: OnceCell<Feed>,
     session: Mutex<Session>,
-    /// Who takes back tokens for commands; none where that cannot be done.
-    admin: OnceCell<Option<Admin>>,
+    /// Who takes back tokens for commands.
+    admins: OnceCell<Vec<Admin>>,
 }
 
 /// What one call of the engine has found out so far.
@@ -108,8 +108,8 @@ struct Session {
     forced: Arc<Forced>,
     /// Where the planned stack's daemons take their commands from; none where none of them takes any.
     place: Option<Arc<Place>>,
-    /// The Secrets with new tokens for commands, by daemon.
-    tokens: Arc<BTreeMap<String, kind::Object>>,
+    /// The Secrets with new tokens for commands.
+    minted: Arc<Minted>,
     /// The stack of the plan, and what is written down about it.
     stack: Option<(String, Vec<record::Entry>)>,
     /// Whether that was written down when the Lease was taken.
@@ -132,8 +132,8 @@ impl Kubernetes {
     /// Nothing is touched yet.
     pub fn new(options: Options) -> Self {
         let (cluster, feed, events) = (OnceCell::new(), OnceCell::new(), Events::ignored());
-        let admin = OnceCell::new();
-        Kubernetes { options, events, cluster, feed, session: Mutex::default(), admin }
+        let admins = OnceCell::new();
+        Kubernetes { options, events, cluster, feed, session: Mutex::default(), admins }
     }
 
     async fn cluster(&self) -> Result<&Arc<Cluster>, Report> {
@@ -211,6 +211,8 @@ impl Platform for Kubernetes {
         if self.options.create_namespace {
             facts::make_namespace(cluster).await?;
         }
+        // The Lease is the first change. Where nothing was planned there is nothing to be made.
+        self.mint(deployment).await?;
         let seen = {
             let session = self.session();
             let lease = session.snapshot.as_ref().map(|snapshot| snapshot.record.as_ref().map(|r| r.lease.clone()));
@@ -258,8 +260,8 @@ impl Platform for Kubernetes {
         Ok(())
     }
 
-    async fn begin(&self, deployment: &str, stack: &Stack) -> Result<(), Report> {
-        self.mint(deployment, stack).await?;
+    async fn begin(&self, deployment: &str, _stack: &Stack) -> Result<(), Report> {
+        self.mint(deployment).await?;
         let patch = {
             let mut session = self.session();
             session.changed = true;
@@ -269,7 +271,7 @@ impl Platform for Kubernetes {
             let name = record::lease_name(deployment);
             self.cluster().await?.merge(kind::Kind::Lease, &name, &patch, api::MANAGER).await?;
         }
-        Ok(())
+        self.put_callers(deployment, false).await
     }
 
     /// All: what limits them is the number of requests under way.
@@ -292,10 +294,10 @@ impl Platform for Kubernetes {
         }
         let cluster = self.cluster().await?;
         let snapshot = self.snapshot(deployment).await?;
-        let (wanted, forced, held, tokens) = {
+        let (wanted, forced, held, minted) = {
             let session = self.session();
-            let tokens = Arc::clone(&session.tokens);
-            (Arc::clone(&session.wanted), Arc::clone(&session.forced), session.held.clone(), tokens)
+            let minted = Arc::clone(&session.minted);
+            (Arc::clone(&session.wanted), Arc::clone(&session.forced), session.held.clone(), minted)
         };
         let owner = Owner { deployment, stack: &stack.id, id: &desired.id };
         let feed = self.feed(deployment).await?;
@@ -306,11 +308,11 @@ impl Platform for Kubernetes {
         let wanted = wanted.get(&desired.id);
         let wanted =
             wanted.ok_or_else(|| Report::new("INTERNAL_ERROR", format!("{:?} was not planned", desired.id)))?;
-        change.make(wanted, tokens.get(&desired.id), &forced, self.options.on_failure).await?;
+        change.make(wanted, minted.tokens.get(&desired.id), &forced, self.options.on_failure).await?;
         if wanted.leaves {
-            self.leaves(deployment, &desired.id).await?;
+            return self.leaves(owner).await;
         }
-        Ok(())
+        self.put_callers(deployment, true).await
     }
 
     async fn wait_up(&self, deployment: &str, id: &str, kind: &str) -> Result<(), Report> {
@@ -339,11 +341,12 @@ impl Platform for Kubernetes {
         let snapshot = self.snapshot(deployment).await?;
         self.session().changed = true;
         removal::remove(cluster, self.feed(deployment).await?, id, &snapshot, events).await?;
-        let name = model::names::kubernetes_name(deployment, id);
-        if snapshot.of_daemon(id).any(|object| commands::is_token(object, &name)) {
-            self.leaves(deployment, id).await?;
+        let owner = Owner { deployment, stack: "", id };
+        let name = owner.name();
+        match snapshot.of_daemon(id).any(|object| commands::is_token(object, &name)) {
+            true => self.leaves(owner).await,
+            false => Ok(()),
         }
-        Ok(())
     }
 
     async fn end(&self, deployment: &str, _data: bool) -> Result<(), Report> {
@@ -399,9 +402,7 @@ impl Platform for Kubernetes {
         let (cluster, feed, held) = (self.cluster().await?, self.feed(deployment).await?, self.session().held.clone());
         let change = Change { cluster, feed, snapshot: &snapshot, owner, action: Action::Update, events, held: &held };
         let former = change.former()?;
-        if let Some(secret) = former.deployment().and_then(commands::secret_of)
-            && snapshot.staying(kind::Kind::Secret, secret).is_none()
-        {
+        if let Some(secret) = former.deployment().and_then(commands::secret_of) {
             self.mint_again(owner, secret, &snapshot).await?;
         }
         change.roll_back().await

@@ -99,18 +99,16 @@ pub async fn one(
 /// `NAME_TAKEN`.
 async fn is_ours_by_now(cluster: &Cluster, deployment: &str, object: &Object) -> Result<(), Report> {
     match cluster.get(object.kind, &object.name).await? {
-        Some(there) if !labels::is_of(&there, deployment) => Err(taken(cluster, object)),
+        Some(there) if !labels::is_of(&there, deployment) => Err(taken(cluster, object, deployment)),
         _ => Ok(()),
     }
 }
 
-pub fn taken(cluster: &Cluster, object: &Object) -> Report {
+fn taken(cluster: &Cluster, object: &Object, deployment: &str) -> Report {
     let message =
         format!("{} in namespace {:?} is somebody else's, and stays as it is", object.title(), cluster.namespace);
-    let hint = format!(
-        "rename the deployment (--name), or remove the other one; ours are told apart by the annotation {}",
-        labels::DEPLOYMENT
-    );
+    let rename = if deployment == labels::MANAGER.deployment { "" } else { "rename the deployment (--name), or " };
+    let hint = format!("{rename}remove the other one; ours are told apart by the annotation {}", labels::DEPLOYMENT);
     Report::new("NAME_TAKEN", message)
         .status(409)
         .with("kind", object.kind.as_str())

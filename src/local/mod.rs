@@ -298,17 +298,17 @@ impl Platform for Local {
     }
 
     async fn begin(&self, deployment: &str, stack: &Stack) -> Result<(), Report> {
-        deployment::begin(&self.layout, deployment, stack)?;
         let takers = stack.daemons().filter(|daemon| daemon.commands_enabled);
         let takers: Vec<&str> = takers.map(|daemon| daemon.id.as_str()).collect();
-        if takers.is_empty() {
-            return Ok(());
+        if let Some(manager) = self.options.manager.as_ref().filter(|_| !takers.is_empty()) {
+            let commands = self.commands(self.machine().await?);
+            commands.ensure_elsewhere(manager, deployment, &takers, &Events::ignored()).await?;
         }
-        let commands = self.commands(self.machine().await?);
-        match &self.options.manager {
-            Some(manager) => commands.ensure_elsewhere(manager, deployment, &takers, &Events::ignored()).await,
-            None => commands.ensure(deployment, &Events::ignored()).await,
+        deployment::begin(&self.layout, deployment, stack)?;
+        if self.options.manager.is_none() && !takers.is_empty() {
+            self.commands(self.machine().await?).ensure(deployment, &Events::ignored()).await?;
         }
+        Ok(())
     }
 
     async fn apply(

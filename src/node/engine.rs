@@ -6,11 +6,11 @@
 //! keeps Node's event loop alive but the promises that somebody awaits.
 
 use super::handles::Handles;
-use super::manager;
-use super::options::{self, Picture};
+use super::options;
 use super::request::{Asked, place};
 use super::value::{answer, envelope};
 use crate::engine::manager::{Install, Uninstall};
+use crate::engine::manager_image::{self, Destination};
 use crate::engine::{self, Event, Events, Platform, Request};
 use crate::error::Report;
 use crate::image;
@@ -49,7 +49,7 @@ enum Operation {
     List,
     Install(Install),
     Uninstall(Uninstall),
-    Image(Picture, PathBuf, image::Options),
+    Image(Destination, PathBuf, image::Options),
 }
 
 /// Takes `{operation, options, defaults, stack?, id?, data?, manager?}`; answers with the call's number.
@@ -80,7 +80,7 @@ fn operation(asked: &Asked) -> Result<Operation, Report> {
         "uninstallManager" => Operation::Uninstall(options::uninstall(asked.part("manager"))?),
         "managerImage" => {
             let local = &asked.options.local;
-            Operation::Image(options::picture(asked.part("manager"))?, local.program.clone(), local.images.clone())
+            Operation::Image(options::destination(asked.part("manager"))?, local.program.clone(), local.images.clone())
         }
         _ => Operation::List,
     })
@@ -154,7 +154,9 @@ async fn run(platform: &dyn Platform, operation: &Operation, events: &Events) ->
         Operation::List => to_raw_value(&platform.list().await?),
         Operation::Install(wanted) => to_raw_value(&platform.install_manager(wanted, events).await?),
         Operation::Uninstall(wanted) => to_raw_value(&platform.uninstall_manager(*wanted, events).await?),
-        Operation::Image(wanted, program, from) => to_raw_value(&manager::image(wanted, program, from.clone()).await?),
+        Operation::Image(wanted, program, from) => {
+            to_raw_value(&manager_image::make(wanted, program, from.clone()).await?)
+        }
     };
     written.map_err(|error| Report::new("INTERNAL_ERROR", format!("an answer cannot be written: {error}")))
 }

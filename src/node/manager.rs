@@ -1,25 +1,20 @@
-//! The way to a cluster's manager of commands, for callers in JavaScript; and the manager's image.
+//! The way to a cluster's manager of commands, for callers in JavaScript.
 //!
 //! `wayOpen` checks the request and gives a number, `wayStart` opens the way and gives `{url, token, deploymentId?}`,
 //! `wayClose` ends it, at any time. A way that nobody closes keeps no process alive.
 
 use super::handles::Handles;
-use super::options::Picture;
 use super::request::Asked;
 use super::value::{answer, envelope};
 use crate::error::Report;
-use crate::image::{self, Made, Program};
 use crate::kubernetes::{Kubernetes, Way};
 use crate::model::check::{self, At, Issues, OPTIONS};
-use crate::model::{ImageReference, Platform, Raw};
+use crate::model::{Platform, Raw};
 use napi_derive::napi;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
-
-/// The user that the manager's image runs under: nobody.
-const USER: u32 = 65532;
 
 /// A way, from the request on.
 #[derive(Clone)]
@@ -103,56 +98,4 @@ pub fn way_close(number: u32) {
             *state = State::Over;
         }
     }
-}
-
-/// Makes the manager's image of the package's own program, and puts it where it is wanted.
-///
-/// # Errors
-/// `INVALID_IMAGE`; what a registry or a disk says.
-pub async fn image(wanted: &Picture, program: &std::path::Path, mut from: image::Options) -> Result<Value, Report> {
-    let invalid = |why: String| Report::new("INVALID_IMAGE", why).status(400);
-    let reference = ImageReference::parse(&wanted.reference);
-    let reference = reference.map_err(|why| invalid(format!("{:?} is no image: {why}", wanted.reference)))?;
-    if !program.exists() {
-        let message = format!("the package has no {}", program.display());
-        return Err(
-            Report::new("MANAGER_MISSING", message).hint("install the package again; in a checkout: npm run build")
-        );
-    }
-    let labels = [
-        ("org.opencontainers.image.title", "alien-manager"),
-        ("org.opencontainers.image.version", env!("CARGO_PKG_VERSION")),
-        ("org.opencontainers.image.licenses", "Apache-2.0"),
-    ];
-    let program = program.to_owned();
-    let making = tokio::task::spawn_blocking(move || {
-        Made::new(&Program { file: &program, name: "alien-manager", folders: &["/data"], user: USER, labels: &labels })
-    });
-    let made = making.await.map_err(|error| Report::new("INTERNAL_ERROR", error.to_string()))??;
-    let digest = made.digest();
-    let image = match &reference {
-        ImageReference::Registry(to) if wanted.push => {
-            if to.digest.is_some() {
-                let why = format!("{:?} names a digest, which the image itself decides", wanted.reference);
-                return Err(invalid(why).hint("give REGISTRY/REPOSITORY:TAG"));
-            }
-            // What is pushed goes to the registry itself.
-            from.registries.values_mut().for_each(|registry| registry.mirror = None);
-            made.push(to, &from).await?;
-            format!("{to}@{digest}")
-        }
-        other if !wanted.push && other.is_local_only() => {
-            made.write(other)?;
-            other.to_string()
-        }
-        _ if wanted.push => {
-            let why = format!("{:?} is no registry's", wanted.reference);
-            return Err(invalid(why).hint("give REGISTRY/REPOSITORY:TAG, or --output oci-archive:FILE"));
-        }
-        _ => {
-            let why = format!("{:?} is a registry's", wanted.reference);
-            return Err(invalid(why).hint("give oci:DIR or oci-archive:FILE; `alien manager image push REF` pushes"));
-        }
-    };
-    Ok(json!({ "image": image, "digest": digest }))
 }

@@ -6,7 +6,7 @@ use crate::model::Platform;
 
 pub(super) const COMMANDS: Rule = Rule {
     id: "commands-have-a-manager",
-    description: "Where commands are enabled, a manager delivers them",
+    description: "Where commands are enabled, a manager can deliver them",
     on_issue: Status::Warning,
     run: commands,
 };
@@ -23,18 +23,8 @@ fn commands(subject: &Subject) -> Option<Vec<Issue>> {
     if !subject.can_run() || daemons.peek().is_none() {
         return None;
     }
-    // Local starts its own.
-    if subject.platform == Platform::Local {
-        return Some(Vec::new());
-    }
-    let message =
-        "commands are not available on Kubernetes in this version: the daemon runs, but no manager delivers to it";
-    let issue = |daemon| {
-        at_daemon(daemon, &["commandsEnabled".into()], message).hint(
-            "nothing to do: the stack may stay as it is, and takes commands once a version with a manager for clusters deploys it",
-        )
-    };
-    Some(daemons.map(issue).collect())
+    // Local starts its own, and into a cluster one is installed. Whether it is there the cluster has to be asked.
+    Some(Vec::new())
 }
 
 fn limits(subject: &Subject) -> Option<Vec<Issue>> {

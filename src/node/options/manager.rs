@@ -2,6 +2,7 @@
 
 use super::text;
 use crate::engine::manager::{External, Install, Uninstall};
+use crate::engine::manager_image::Destination;
 use crate::error::Report;
 use crate::model::check::{At, Issues, OPTIONS, field, quote};
 use crate::model::{Quantity, Raw, dns};
@@ -89,16 +90,10 @@ pub fn uninstall(raw: &Raw) -> Result<Uninstall, Report> {
 }
 
 /// Where the manager's image goes: `{push}` or `{output}`.
-pub struct Picture {
-    pub push: bool,
-    pub reference: String,
-}
-
-/// Reads where the manager's image goes.
 ///
 /// # Errors
 /// `VALIDATION_ERROR`.
-pub fn picture(raw: &Raw) -> Result<Picture, Report> {
+pub fn destination(raw: &Raw) -> Result<Destination, Report> {
     let mut issues = Issues::default();
     let at = At::ROOT;
     let fields = issues.object_of(&at, raw, &["push", "output"]).unwrap_or(&[]);
@@ -107,6 +102,6 @@ pub fn picture(raw: &Raw) -> Result<Picture, Report> {
     if push.is_some() == output.is_some() {
         issues.add(&at, "custom", "expected either push or output");
     }
-    let picture = Picture { push: push.is_some(), reference: push.or(output).unwrap_or_default() };
-    issues.finish(Some(picture), OPTIONS, None)
+    let destination = Destination { push: push.is_some(), reference: push.or(output).unwrap_or_default() };
+    issues.finish(Some(destination), OPTIONS, None)
 }

@@ -12,7 +12,7 @@ use crate::engine::platform::{Inputs, Secrets};
 use crate::error::Report;
 use crate::model::check::{At, Issues, OPTIONS, field};
 use crate::model::{Platform, Raw, binding, environment};
-pub use manager::{Picture, install, picture, uninstall};
+pub use manager::{destination, install, uninstall};
 use std::path::PathBuf;
 use std::time::Duration;
 
