@@ -269,12 +269,32 @@ export interface DeployOptions extends CallOptions, PlatformOptions {
    * queue that a daemon is linked to; Local binds everything itself and takes none.
    */
   bindings?: Record<string, ExternalBinding>
+  /**
+   * A manager of commands that runs elsewhere.
+   * @default Local starts its own; on Kubernetes the one that `alien manager install` has put into the namespace
+   */
+  manager?: ManagerOptions
 }
 
 /** Options of {@link connect}. */
 export interface ConnectOptions extends CallOptions, PlatformOptions {
   /** The deployment's name; by default that was its stack's id. */
   name: string
+  /** The manager that it was deployed with, where that runs elsewhere: `destroy` then takes its tokens back there. */
+  manager?: ManagerOptions
+}
+
+/** A manager of commands that runs elsewhere. */
+export interface ManagerOptions {
+  /** Its `http://` or `https://` address, as daemons reach it too. */
+  url: string
+  /** An administrator's token: with it, tokens for daemons and callers are made there. It is not kept. */
+  token: string
+  /**
+   * What the deployment is called there: letters, digits, `-` and `_`, at most 128.
+   * @default the deployment's name
+   */
+  deploymentId?: string
 }
 
 /** Options of Local. */
@@ -469,8 +489,8 @@ export declare class Deployment {
    * @param params bytes, of any size, as they are; anything else as JSON
    * @throws {CommandError} of `@alienplatform/core/commands`: `DEPLOYMENT_COMMAND_ERROR` when the handler failed,
    * `COMMAND_TIMEOUT`, …
-   * @throws {AlienError} `MANAGER_NOT_FOUND` when no daemon of the deployment takes commands; `NOT_AVAILABLE` on Kubernetes,
-   * in this version
+   * On Kubernetes it goes through the API server, for which the kubeconfig's user needs `pods/portforward`.
+   * @throws {AlienError} `MANAGER_NOT_FOUND` when no daemon of the deployment takes commands; `MANAGER_UNREACHABLE`
    */
   invoke(id: string, command: string, params: unknown, options: import("./js/commands").InvokeOptions & { as: "stream" }): Promise<import("./js/commands").ByteStream>
   invoke(id: string, command: string, params: unknown, options: import("./js/commands").InvokeOptions & { as: "bytes" }): Promise<Buffer>
@@ -530,6 +550,7 @@ export declare function plan(stack: StackConfig, options?: DeployOptions): Promi
  * `IMAGE_NOT_FOUND`, `IMAGE_UNAUTHORIZED`, `REGISTRY_UNREACHABLE` and others when an image cannot be had;
  * `DAEMON_NOT_UP` when a new daemon ends by itself (it is left crash-looping); `UPDATE_ROLLED_BACK` when a new version
  * does (the one before runs again), both with `context.lastLines`; `DEPLOY_FAILED` for several of these;
+ * `MANAGER_NOT_INSTALLED`, `MANAGER_UNREACHABLE`, `MANAGER_REFUSED` before anything is changed, where daemons take commands;
  * `STATE_DIR_UNUSABLE`, `STORE_FULL`; `TIMEOUT`
  */
 export declare function deploy(stack: StackConfig, options?: DeployOptions): Promise<Deployment>
@@ -555,6 +576,8 @@ export interface RenderOptions {
   secrets?: Record<string, Record<string, string>>
   /** As `deploy` takes them. */
   bindings?: Record<string, ExternalBinding>
+  /** As `deploy` takes it: its address goes into the manifests, no token does. */
+  manager?: ManagerOptions
 }
 
 /**

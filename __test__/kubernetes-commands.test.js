@@ -258,12 +258,20 @@ needs(missing() ?? registries.missing() ?? manager.missing).describe("commands i
     expect(await its.objects("least")).toEqual([])
   })
 
-  test("the quick start's stack runs here as it is", async () => {
-    const host = receiverImage.split("/")[0]
-    const file = path.join(root, "examples/quickstart/alien.ts")
-    await told(["deploy", "-p", "kubernetes", "--file", file, "--registry", `ghcr.io=${host}`])
-    expect(await told(["commands", "invoke", "connector", "sync", "-p", "kubernetes", "--file", file, "--params", '{"since":"2026-05-01"}'])).toMatchObject({ since: "2026-05-01" })
-    await told(["destroy", "-p", "kubernetes", "--file", file])
+  test("the quick start, unchanged, by the command", async () => {
+    const run = (...args) => its.cli(args, { cwd: path.join(root, "examples/quickstart"), deadline: 60_000 })
+    const registry = ["--registry", `ghcr.io=${receiverImage.split("/")[0]}`]
+    expect(await run("preflight")).toMatchObject({ code: 0 })
+    expect(await run("deploy", ...registry)).toMatchObject({ code: 0, stdout: "", stderr: expect.stringContaining('✓ "edge" is up.') })
+    const deployment = await its.connect("edge")
+    const lines = await until(deployment, "connector", /^synced batch 1$/)
+    expect(lines[0]).toMatch(/^connector v\d+.* started on edge-connector-.*, log level info$/)
+    const { code, stdout } = await run("commands", "invoke", "connector", "sync", "--params", '{"since":"2026-05-01"}')
+    expect({ code, answer: JSON.parse(stdout) }).toEqual({ code: 0, answer: { since: "2026-05-01", batches: expect.any(Number) } })
+    expect(await run("deploy", ...registry)).toMatchObject({ code: 0, stderr: expect.stringMatching(/^No changes: "edge" is as the stack says\.$/m) })
+    expect(await run("status")).toMatchObject({ code: 0, stdout: expect.stringMatching(/connector.*running/s) })
+    expect(await run("destroy")).toMatchObject({ code: 0 })
+    expect(await its.objects("edge")).toEqual([])
   })
 
   test("daemons take commands from a manager elsewhere, and change over to it and back", async () => {

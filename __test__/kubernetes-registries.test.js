@@ -5,7 +5,7 @@
 const fs = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
-const { daemon, failure, needs, root, stackOf, testBed, tool, until } = require("./lib/bed.js")
+const { daemon, failure, needs, stackOf, testBed, until } = require("./lib/bed.js")
 const { missing, testCluster } = require("./lib/cluster.js")
 const registries = require("./lib/registry.js")
 
@@ -86,27 +86,6 @@ needs(missing() ?? registries.missing()).describe("a cluster pulls", () => {
       const deployment = await its.deploy(stack("moved", "ghcr.io/team/app:3"), { kubernetes })
       expect(await its.one(deployment, "d")).toMatchObject({ state: "running", image: own("3") })
       expect(await pullSecret("moved")).toMatchObject({ auths: auths() })
-    })
-
-    test("the quick start, unchanged, by the command", async () => {
-      const { nodeImage, receiverFiles } = await tool("node-image.mjs")
-      const { serve } = await tool("registry.mjs")
-      const example = path.join(root, "examples/quickstart")
-      const layout = await nodeImage(path.join(bed.folder, "connector"), { tag: "2026-05-17", program: path.join(example, "connector.js"), files: receiverFiles() })
-      const corp = await serve({ "acme/connector": layout }, its.cluster.hostAddress)
-      bed.later(corp.close)
-      // It is as large as Node is.
-      const run = (...args) => its.cli(args, { cwd: example, deadline: 60_000 })
-      const registry = ["--registry", `ghcr.io=${corp.url.replace("http://", "")}`]
-      expect(await run("preflight")).toMatchObject({ code: 0 })
-      expect(await run("deploy", ...registry)).toMatchObject({ code: 0, stdout: "", stderr: expect.stringContaining('✓ "edge" is up.') })
-      const deployment = await its.connect("edge")
-      const lines = await until(deployment, "connector", /^synced batch 1$/)
-      expect(lines[0]).toMatch(/^connector v\d+.* started on edge-connector-.*, log level info$/)
-      expect(await run("deploy", ...registry)).toMatchObject({ code: 0, stderr: expect.stringMatching(/^No changes: "edge" is as the stack says\.$/m) })
-      expect(await run("status")).toMatchObject({ code: 0, stdout: expect.stringMatching(/connector.*running/s) })
-      expect(await run("destroy")).toMatchObject({ code: 0 })
-      expect(await its.objects("edge")).toEqual([])
     })
   })
 })
