@@ -3,10 +3,11 @@
 // Commands in a cluster: the manager's image, made of the package and pushed; the manager, installed, replaced and removed;
 // daemons that take commands from it; callers outside, whom the API server carries to it.
 
+const { execFileSync } = require("node:child_process")
 const fs = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
-const { daemon, eventually, failure, needs, root, stackOf, testBed, tool, until } = require("./lib/bed.js")
+const { eventually, failure, has, needs, root, stackOf, testBed, tool, until } = require("./lib/bed.js")
 const { missing, testCluster } = require("./lib/cluster.js")
 const manager = require("./lib/manager.js")
 const registries = require("./lib/registry.js")
@@ -32,7 +33,7 @@ needs(missing() ?? registries.missing() ?? manager.missing).describe("commands i
   }
   /** Runs the same, which must fail; gives the error. */
   async function refused(args, space = its) {
-    const { code, stdout } = await bed.cli([...args, "--kubeconfig", its.cluster.kubeconfig, "--namespace", space.namespace, "--json"])
+    const { code, stdout } = await bed.cli([...args, "--kubeconfig", its.cluster.kubeconfig, "--namespace", space.namespace, "--json"], { deadline: 90_000 })
     expect(code).toBe(1)
     return JSON.parse(stdout).error
   }
@@ -135,6 +136,13 @@ needs(missing() ?? registries.missing() ?? manager.missing).describe("commands i
     expect((await its.get("secret", "alien-manager")).data).toEqual(secret.data)
     expect((await its.get("deployment", "alien-manager")).metadata.generation).toBe(metadata.generation)
     expect((await managerPod()).metadata.uid).toBe(uid)
+  })
+
+  test("an install that does not come up is taken back", async () => {
+    const before = await its.get("deployment", "alien-manager")
+    const error = await refused(["manager", "install", "--image", image.replace(/:1@.*$/, ":absent"), "--docker-config", credentials])
+    expect(error).toMatchObject({ code: "UPDATE_ROLLED_BACK", message: expect.stringMatching(/^the new version of the manager did not come up: .*The version before runs again\.$/s) })
+    expect((await its.get("deployment", "alien-manager")).spec.template).toEqual(before.spec.template)
   })
 
   test("an install touches nothing of others, and looks at the certificate before it does anything", async () => {
@@ -276,6 +284,7 @@ needs(missing() ?? registries.missing() ?? manager.missing).describe("commands i
 
   test("daemons take commands from a manager elsewhere, and change over to it and back", async () => {
     const stack = () => stackOf("far", receiver("one"))
+    await elsewhere.start("--listen", `${its.cluster.hostAddress}:0`, "--allow-plain-http")
     const given = { manager: { url: elsewhere.url, token: elsewhere.admin, deploymentId: "edge-7" } }
     const far = async () => (await elsewhere.ask("GET", "/v1/tokens")).json.tokens.filter(({ role }) => role !== "admin").map(({ role, deploymentId }) => `${deploymentId} ${role}`).sort()
     expect(await failure(its.deploy(stack(), { manager: { ...given.manager, token: "n0t-it" } }))).toMatchObject({ code: "MANAGER_REFUSED" })
@@ -300,12 +309,38 @@ needs(missing() ?? registries.missing() ?? manager.missing).describe("commands i
     expect(await its.objects("far")).toEqual([])
   })
 
+  needs(!has("openssl") && "openssl is not installed").test("under TLS daemons are told whom to trust, and callers come the way they came before", async () => {
+    const at = (name) => path.join(bed.folder, name)
+    const openssl = (...args) => execFileSync("openssl", args, { stdio: "pipe" })
+    const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    openssl("req", "-x509", ...key, "-keyout", at("ca.key"), "-out", at("ca.pem"), "-subj", "/CN=the tests", "-days", "2")
+    openssl("req", ...key, "-keyout", at("tls.key"), "-out", at("tls.csr"), "-subj", "/CN=manager")
+    fs.writeFileSync(at("tls.ext"), `subjectAltName=DNS:alien-manager.${its.namespace}.svc`)
+    openssl("x509", "-req", "-in", at("tls.csr"), "-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-set_serial", "1", "-days", "2", "-extfile", at("tls.ext"), "-out", at("tls.pem"))
+    const data = (name) => fs.readFileSync(at(name)).toString("base64")
+    await its.put({ apiVersion: "v1", kind: "Secret", metadata: { name: "certificate" }, type: "kubernetes.io/tls", data: { "tls.crt": data("tls.pem"), "tls.key": data("tls.key"), "ca.crt": data("ca.pem") } })
+
+    const url = `https://alien-manager.${its.namespace}.svc:7070`
+    expect(await install(its, "--tls-secret", "certificate")).toMatchObject({ url })
+    expect((await its.get("networkpolicies")).items).toEqual([])
+    expect(await refused(["manager", "install", "--image", image])).toMatchObject({ code: "MANAGER_USES_TLS" })
+    const [change] = (await alien.plan(pair(), its.options())).changes
+    expect(change.fields).toEqual(expect.arrayContaining([{ path: "environment.ALIEN_COMMANDS_URL", from: url.replace("https", "http"), to: url }]))
+    const deployment = await its.deploy(pair())
+    expect(await deployment.invoke("one", "environment")).toMatchObject({ ALIEN_COMMANDS_URL: url, ALIEN_COMMANDS_CA_FILE: "/run/alien-commands/ca.crt" })
+    expect(await told(["commands", "invoke", "two", "echo", "-p", "kubernetes", "-n", "calls", "--params", "2"])).toEqual({ params: 2, attempt: 1 })
+    const { stdout } = await deployment.exec("one", ["/usr/bin/node", "-p", "fs.readdirSync('/run/alien-commands').filter((name) => !name.startsWith('.')).join()"])
+    expect(stdout.trim()).toBe("ca.crt,token")
+  })
+
   test("a destroy takes its tokens back and leaves nothing; the manager goes once nobody needs it", async () => {
     expect(await refused(["manager", "uninstall"])).toMatchObject({ code: "MANAGER_IN_USE", message: "daemons take their commands from the manager: calls (one, two)", context: { deployments: ["calls"] } })
     await (await its.connect("calls")).destroy()
     expect(await its.objects("calls")).toEqual([])
     expect(await tokens("calls")).toEqual([])
     await told(["manager", "uninstall", "--data"])
+    // What others have made for it is theirs.
+    await its.kubectl("delete", "secret", "certificate", "--ignore-not-found")
     await eventually(async () => (await its.get("all,secrets,serviceaccounts,persistentvolumeclaims,networkpolicies", "-l", "app.kubernetes.io/managed-by=alien")).items, (left) => left.length === 0)
   })
 })
