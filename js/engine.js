@@ -117,12 +117,16 @@ class Deployment {
     const { CommandsClient } = require("./commands/index.js")
     const manager = await require("./manager.js").forCallers(this.#options, { signal: options?.signal }, this.invoke)
     const client = new CommandsClient(manager)
+    let result
     try {
-      return await client.target(id).invoke(command, params, options)
+      result = await client.target(id).invoke(command, params, options)
     } finally {
       client.close()
-      manager.close()
+      // A stream goes on, and so does the way that it comes by.
+      if (options?.as === "stream" && result !== undefined) result.once("close", manager.close)
+      else manager.close()
     }
+    return result
   }
 
   async destroy(options) {

@@ -7,20 +7,23 @@ const fs = require("node:fs")
 const path = require("node:path")
 const { AlienError } = require("./errors.js")
 
+/** What the API server carries comes to the manager as it speaks, and began as plain HTTP on loopback. */
+const FORWARDED = { "x-forwarded-proto": "http" }
+
 /**
  * What a caller of a deployment's commands needs.
  *
  * @param {object} options the engine's, with the deployment's name
  * @param {{signal?: AbortSignal}} how
  * @param {Function} top the public function that was called; it must not have awaited anything yet
- * @returns {Promise<{managerUrl: string, deploymentId: string, token: string, close: () => void}>}
+ * @returns {Promise<{managerUrl: string, deploymentId: string, token: string, headers?: object, close: () => void}>}
  * @throws {AlienError} `MANAGER_NOT_FOUND`
  */
 async function forCallers(options, how, top) {
   const { platform = "local", local, name } = options
   if (platform === "local") return callerOf(local?.stateDir ?? require("./environment.js").stateDir(), name)
   const { url, token, deploymentId, close } = await require("./way.js").openWay(options, how, top)
-  return { managerUrl: url, deploymentId, token, close }
+  return { managerUrl: url, deploymentId, token, headers: FORWARDED, close }
 }
 
 /**

@@ -17,14 +17,17 @@ class Unreachable extends CommandError {
 class Connection {
   #base
   #server
+  #headers
 
   /**
    * @param {string} address with or without the `/v1` that all calls begin with
    * @param {string} [caFile] the certificates that a manager's own is signed with
+   * @param {Record<string, string>} [headers] what every call of the manager says besides
    */
-  constructor(address, caFile) {
+  constructor(address, caFile, headers = {}) {
     this.#base = parse(address)
     this.#server = new Server(this.#base, caFile)
+    this.#headers = headers
   }
 
   /** Where a call goes: `path` is absolute below the manager's address, or a whole URL. */
@@ -45,7 +48,7 @@ class Connection {
     how.signal?.throwIfAborted()
     const { url, own, server } = this.#way(path)
     const sent = json === undefined ? body : JSON.stringify(json)
-    const all = { accept: "application/json", ...headers, ...(own ? bearer(token) : {}) }
+    const all = { accept: "application/json", ...headers, ...(own ? { ...this.#headers, ...bearer(token) } : {}) }
     if (json !== undefined) all["content-type"] = "application/json"
     if (sent !== undefined || method !== "GET") all["content-length"] = sent === undefined ? 0 : Buffer.byteLength(sent)
     const head = heading(method, url, all)

@@ -375,6 +375,8 @@ export interface CommandsClientOptions {
   token: string
   /** PEM certificates that the manager's own is to be signed with, in place of Node's. */
   caFile?: string
+  /** What every call of the manager says besides, where something on the way to it asks for that. */
+  headers?: Record<string, string>
   /** Milliseconds that calls wait for their results. @default 60000 */
   timeout?: number
 }

@@ -45,6 +45,9 @@ struct Serve {
     /// Speak plain HTTP on any address: where the network itself keeps everybody else out
     #[arg(long, conflicts_with = "tls_certificate")]
     allow_plain_http: bool,
+    /// Seconds for which a manager that still has the folder is waited for
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait_seconds: u32,
     /// File with a token that may do everything
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
     let config = Config {
         data: given.data,
         listen: given.listen,
+        wait: Duration::from_secs(u64::from(given.wait_seconds)),
         tls,
         plain_http_allowed: given.allow_plain_http,
         admin_token_file: given.admin_token_file,

@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,6 +38,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long requests that are being answered may take when the manager ends.
 const GRACE: Duration = Duration::from_secs(10);
+/// Between two looks at whether the manager before has ended.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How a manager runs.
 #[derive(Debug, Clone)]
@@ -45,6 +47,8 @@ pub struct Config {
     /// Its folder: database, signing key, lock.
     pub data: PathBuf,
     pub listen: SocketAddr,
+    /// How long a manager that has the folder may take to end before this one gives up.
+    pub wait: Duration,
     /// Without, the manager speaks plain HTTP.
     pub tls: Option<CertificateFiles>,
     /// Plain HTTP on other addresses than loopback: for networks that let nobody in who may not listen.
@@ -67,7 +71,7 @@ pub async fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(),
         ));
     }
     make_private_folder(&config.data).map_err(|error| format!("{}: {error}", config.data.display()))?;
-    let _lock = lock(&config.data)?;
+    let _lock = lock(&config.data, config.wait).await?;
     let admin = match &config.admin_token_file {
         None => None,
         Some(file) => {
@@ -185,12 +189,18 @@ where
     let _ = connection.await;
 }
 
-/// Keeps a second manager out of a folder until this process ends.
-fn lock(data: &Path) -> Result<File, String> {
+/// Keeps a second manager out of a folder until this process ends. One that is just ending is waited for.
+async fn lock(data: &Path, wait: Duration) -> Result<File, String> {
     let path = data.join("lock");
     let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
-    file.try_lock().map_err(|_| format!("another manager runs on {}", data.display()))?;
+    let begun = Instant::now();
+    while file.try_lock().is_err() {
+        if begun.elapsed() >= wait {
+            return Err(format!("another manager runs on {}", data.display()));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
     Ok(file)
 }
 

@@ -17,6 +17,8 @@ const TLS: &str = "/run/alien-tls";
 pub const TOKEN: &str = "token";
 /// It lets requests come to their end within this.
 const GRACE_SECONDS: u32 = 30;
+/// It may have to wait for the one before, and for all that it keeps to be read.
+const STARTING_SECONDS: u32 = 60;
 
 /// What the objects are made from.
 pub struct Parts<'a> {
@@ -121,6 +123,9 @@ fn deployment(parts: &Parts<'_>) -> Object {
         format!("0.0.0.0:{PORT}"),
         "--admin-token-file".to_owned(),
         format!("{ADMIN}/{TOKEN}"),
+        // A pod that is deleted gives place to the next one before it has ended.
+        "--wait-seconds".to_owned(),
+        STARTING_SECONDS.to_string(),
     ];
     let mut volumes = vec![
         json!({ "name": "data", "persistentVolumeClaim": { "claimName": MANAGER_NAME } }),
@@ -149,11 +154,15 @@ fn deployment(parts: &Parts<'_>) -> Object {
         let scheme = if parts.tls.is_some() { "HTTPS" } else { "HTTP" };
         json!({ "httpGet": { "path": path, "port": PORT, "scheme": scheme }, "periodSeconds": 5 })
     };
+    let mut starting = probe("/healthz");
+    starting["periodSeconds"] = json!(1);
+    starting["failureThreshold"] = json!(2 * STARTING_SECONDS);
     let container = json!({
         "name": CONTAINER,
         "image": parts.image,
         "args": args,
         "ports": [{ "name": "commands", "containerPort": PORT, "protocol": "TCP" }],
+        "startupProbe": starting,
         "readinessProbe": probe("/readyz"),
         "livenessProbe": probe("/healthz"),
         "resources": { "requests": { "cpu": "50m", "memory": "32Mi" } },

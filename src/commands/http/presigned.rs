@@ -33,9 +33,10 @@ impl Origin {
             !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte))
         };
         let Some(host) = header(HOST.as_str()).filter(is_host) else { return Origin(String::new()) };
-        // A proxy that ends TLS before us says so.
-        let secure = header("x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case("https"));
-        Origin(format!("{}://{host}", if secure { "https" } else { scheme }))
+        // What ends TLS before us, or begins it, says so.
+        let forwarded = header("x-forwarded-proto").map(str::to_ascii_lowercase);
+        let forwarded = forwarded.as_deref().filter(|proto| ["http", "https"].contains(proto));
+        Origin(format!("{}://{host}", forwarded.unwrap_or(scheme)))
     }
 
     /// A request that lets do that, for an hour.
