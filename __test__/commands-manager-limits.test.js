@@ -137,6 +137,24 @@ describe("requests", () => together({
   },
 }))
 
+test("a database that is full takes no new commands, and goes on with those that it has", async () => {
+  const small = await bed.start({ args: ["--most-database-bytes", "400000"] })
+  const its = await small.deployment("d", "worker")
+  const create = (idempotencyKey) => its.create("go", { params: inline(Buffer.alloc(100_000, 1)), idempotencyKey })
+  const made = []
+  let answer
+  while ((answer = await create(`key-${made.length}`)).status === 201) made.push(answer.body.commandId)
+  refused(answer, 507, "STORE_FULL")
+  expect(answer.body.message).toMatch(/the database has \d+ bytes.*--most-database-bytes/)
+  expect(made.length).toBeGreaterThan(0)
+  // What it has it keeps: also what its callers ask for again.
+  expect(await create("key-0")).toMatchObject({ status: 200, body: { commandId: made[0] } })
+  const [lease] = await its.worker.lease()
+  expect((await its.worker.succeed(lease, 7)).status).toBe(200)
+  expect((await its.read(made[0])).state).toBe("SUCCEEDED")
+  await small.end()
+})
+
 describe("an operator", () => together({
   async "asks whether it lives and whether it can work, without a token"() {
     const health = await manager.call("GET", "/healthz")

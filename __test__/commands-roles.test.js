@@ -92,6 +92,7 @@ const calls = {
   "read metrics": () => ["GET", "/metrics"],
   "ask whether it lives": () => ["GET", "/healthz"],
   "ask whether it can work": () => ["GET", "/readyz"],
+  "read the calls' description": () => ["GET", "/openapi.json"],
   "call what is not there": () => ["GET", "/v1/nothing"],
 }
 
@@ -119,7 +120,7 @@ const table = {
   "put a result without a signature":       [403, 403, 403, 403, 200, 403, 403, 403, 403, 403],
   "fetch a result from its address":        [200, 200, 200, 200, 200, 200, 200, 200, 200, 200],
   "fetch a result without a signature":     [403, 403, 403, 403, 403, 403, 403, 200, 403, 200],
-  "say that a daemon ended":                [401, 401, 401, 401, 403, 403, 403, 403, 403, 200],
+  "say that a daemon ended":                [401, 401, 401, 401, 200, 403, 403, 403, 403, 200],
   "make a token":                           [401, 401, 401, 401, 403, 403, 403, 403, 403, 201],
   "list tokens":                            [401, 401, 401, 401, 403, 403, 403, 403, 403, 200],
   "revoke a token":                         [401, 401, 401, 401, 403, 403, 403, 403, 403, 204],
@@ -127,6 +128,7 @@ const table = {
   "read metrics":                           [401, 401, 401, 401, 403, 403, 403, 403, 403, 200],
   "ask whether it lives":                   [200, 200, 200, 200, 200, 200, 200, 200, 200, 200],
   "ask whether it can work":                [200, 200, 200, 200, 200, 200, 200, 200, 200, 200],
+  "read the calls' description":            [200, 200, 200, 200, 200, 200, 200, 200, 200, 200],
   "call what is not there":                 [404, 404, 404, 404, 404, 404, 404, 404, 404, 404],
 }
 

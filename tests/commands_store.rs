@@ -2,6 +2,7 @@
 
 use alien_core::commands::store::{Sqlite, Store};
 use rusqlite::Connection;
+use std::sync::Arc;
 
 /// The tables as version 1 had them, with a command that has a result and one that waits.
 const VERSION_1: &str = "
@@ -32,8 +33,10 @@ fn an_older_database_is_brought_forward_after_a_copy_was_made() {
     let file = folder.path().join("commands.db");
     Connection::open(&file).and_then(|connection| connection.execute_batch(VERSION_1)).expect("version 1");
 
-    let store = Sqlite::open(&file).expect("brought forward");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let inside = runtime.enter();
+    let store = Sqlite::open(&file, u64::MAX, Arc::default()).expect("brought forward");
+    drop(inside);
     let (open, ended, results) = runtime
         .block_on(async { (store.open_commands().await, store.find("cmd_ended").await, store.stored_results().await) });
     let open = open.expect("open commands");

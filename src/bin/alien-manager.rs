@@ -69,6 +69,9 @@ struct Serve {
     /// Bytes of all such bodies
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().storage)]
     most_storage_bytes: u64,
+    /// Bytes of the database, beyond which no new commands are taken
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().database)]
+    most_database_bytes: u64,
 }
 
 /// Tells whoever supervises us that we answer (sd_notify(3)); where nobody asked for that, nothing.
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
             connections: given.most_connections.max(1),
             body: given.most_body_bytes,
             storage: given.most_storage_bytes,
+            database: given.most_database_bytes,
         },
     };
     // Every connection is a file, and the usual soft limit of 1024 is for programs that know no more.

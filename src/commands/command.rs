@@ -15,6 +15,7 @@ use super::clock::Millis;
 use super::protocol::{State, Target};
 use serde_json::Value;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// How long its caller has to bring parameters that do not fit a message.
 pub const UPLOAD_TIME: Millis = 3600 * 1000;
@@ -51,7 +52,7 @@ pub struct Command {
 /// For how long a receiver has a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// `lease_<uuid>`.
+    /// `lease_<uuid>`, of version 7: it tells when the lease was given.
     pub id: String,
     pub expires_at: Millis,
 }
@@ -81,6 +82,14 @@ impl Upload {
     /// Whether another upload may be of the same bytes.
     pub fn resembles(&self, other: &Upload) -> bool {
         self.size.is_none() || other.size.is_none() || self.size == other.size
+    }
+}
+
+impl Lease {
+    /// When it was given; `None` where the id does not tell.
+    pub fn given_at(&self) -> Option<Millis> {
+        let (seconds, nanos) = self.id.strip_prefix("lease_")?.parse::<Uuid>().ok()?.get_timestamp()?.to_unix();
+        Some(seconds * 1000 + u64::from(nanos) / 1_000_000)
     }
 }
 

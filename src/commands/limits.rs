@@ -13,6 +13,8 @@ pub struct Limits {
     pub retention: Duration,
     /// Connections at once.
     pub connections: usize,
+    /// Bytes of the database, beyond which it takes no new commands.
+    pub database: u64,
     /// Bytes of one body beside the database.
     pub body: u64,
     /// Bytes of all of them.
@@ -26,6 +28,7 @@ impl Default for Limits {
             attempts: 5,
             retention: Duration::from_secs(30 * 24 * 3600),
             connections: 20_000,
+            database: 8 << 30,
             body: 1 << 30,
             storage: 10 << 30,
         }

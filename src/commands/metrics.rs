@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use std::sync::Mutex;
+use std::time::Duration;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Outcome {
@@ -30,6 +31,7 @@ pub struct Metrics {
     taken_back: Counter,
     /// From making to end.
     seconds: Histogram,
+    commits: Histogram,
     pending: Family<Daemon, Gauge>,
     dispatched: Family<Daemon, Gauge>,
     oldest: Family<Daemon, Gauge>,
@@ -47,6 +49,7 @@ impl Default for Metrics {
             leased: Counter::default(),
             taken_back: Counter::default(),
             seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 22)),
+            commits: Histogram::new(exponential_buckets(0.000_125, 2.0, 16)),
             pending: Family::default(),
             dispatched: Family::default(),
             oldest: Family::default(),
@@ -60,6 +63,7 @@ impl Default for Metrics {
         registry.register("leases", "Deliveries to receivers", metrics.leased.clone());
         registry.register("leases_taken_back", "Deliveries without a result", metrics.taken_back.clone());
         registry.register("duration_seconds", "From making a command to its end", metrics.seconds.clone());
+        registry.register("commit_seconds", "How long a commit of the store takes", metrics.commits.clone());
         registry.register("pending", "Commands that wait, by daemon", metrics.pending.clone());
         registry.register("dispatched", "Commands that a daemon has", metrics.dispatched.clone());
         registry.register("oldest_seconds", "Age of the command that waits longest", metrics.oldest.clone());
@@ -77,6 +81,11 @@ impl Default for Metrics {
 impl Metrics {
     pub fn created(&self) {
         self.created.inc();
+    }
+
+    /// A commit of the store, which answers everybody who waits for it.
+    pub fn committed(&self, took: Duration) {
+        self.commits.observe(took.as_secs_f64());
     }
 
     pub fn leased(&self, count: usize) {

@@ -123,11 +123,13 @@ fn daemon() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct Create {
     pub deployment_id: String,
+    #[schema(min_length = 1, max_length = 256)]
     pub command: String,
     /// Absent means none: the JSON value `null`.
     pub params: Option<Body>,
     /// RFC 3339.
     pub deadline: Option<String>,
+    #[schema(min_length = 1, max_length = 256)]
     pub idempotency_key: Option<String>,
     /// May be left out where exactly one daemon of the deployment takes commands.
     pub target_resource_id: Option<String>,
@@ -204,9 +206,11 @@ pub struct Acquire {
     #[serde(default = "one")]
     pub max_leases: usize,
     #[serde(default = "minute")]
+    #[schema(minimum = 1, maximum = 3600)]
     pub lease_seconds: u64,
     /// How long to wait for a command where there is none; 0 answers at once.
     #[serde(default)]
+    #[schema(minimum = 0)]
     pub wait_seconds: f64,
 }
 
@@ -269,8 +273,10 @@ pub struct ResponseHandling {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Renew {
+    #[schema(minimum = 1, maximum = 3600)]
     pub lease_seconds: u64,
     /// How long to wait with the answer for the command to be cancelled.
+    #[schema(minimum = 0)]
     pub wait_seconds: f64,
     /// How far the handler is: any JSON of at most 4 KiB.
     pub progress: Option<Value>,

@@ -80,9 +80,10 @@ pub async fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(),
             Some(text.trim().to_owned()).filter(|token| !token.is_empty())
         }
     };
-    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data.join("commands.db")).map_err(|broken| broken.0)?);
-    let signer = Signer::open(&config.data.join("signing.key")).map_err(|error| format!("no signing key: {error}"))?;
     let metrics = Arc::new(Metrics::default());
+    let store = Sqlite::open(&config.data.join("commands.db"), config.limits.database, Arc::clone(&metrics));
+    let store: Arc<dyn Store> = Arc::new(store.map_err(|broken| broken.0)?);
+    let signer = Signer::open(&config.data.join("signing.key")).map_err(|error| format!("no signing key: {error}"))?;
     let blobs = Blobs::open(config.data.join("blobs"), &config.limits);
     let blobs = blobs.map_err(|error| format!("no folder for bodies: {error}"))?;
     let broker = Broker::open(Arc::clone(&store), Arc::clone(&blobs), config.limits.clone(), Arc::clone(&metrics))

@@ -33,6 +33,8 @@ pub struct Queue {
     pub wake: Arc<Notify>,
     /// Those whose parameters are still to come, by number. They count for the limit too.
     pub uploading: HashSet<i64>,
+    /// When its program ended last: whoever asked before that is no more.
+    pub ended_at: Millis,
     /// Commands on their way to the disk, which count for the limit already.
     pub coming: usize,
 }

@@ -41,6 +41,10 @@ pub enum Failure {
     Full {
         pending: usize,
     },
+    /// The store has as many bytes as it may.
+    NoRoom {
+        bytes: u64,
+    },
     /// The idempotency key belongs to a command with another name, target or parameters.
     KeyTaken {
         id: String,
@@ -120,6 +124,7 @@ impl Broker {
                 }
                 self.find(&there.id).await
             }
+            Made::NoRoom { bytes } => Err(Failure::NoRoom { bytes }),
             Made::New(number) => {
                 let mut inner = self.inner();
                 let seen = inner.take_in(Command { number, ..command });
@@ -177,10 +182,16 @@ impl Broker {
     /// Hands a receiver its next commands, waiting for the first one as long as it says.
     pub async fn acquire(&self, key: &Key, most: usize, lease: Duration, time: Duration) -> Vec<Arc<Command>> {
         let deadline = tokio::time::Instant::now() + time;
+        let asked_at = now();
         let mut closing = self.closing.subscribe();
         loop {
             let wake = {
                 let mut inner = self.inner();
+                if let Some(queue) = inner.queues.get(key).filter(|queue| queue.ended_at >= asked_at) {
+                    // What woke it is for the program that comes next.
+                    queue.wake.notify_one();
+                    return Vec::new();
+                }
                 let handed = self.hand_out(&mut inner, key, most, lease);
                 let wake = Arc::clone(&inner.queues.entry(key.clone()).or_default().wake);
                 if !handed.is_empty() || time.is_zero() || *closing.borrow() {
@@ -210,7 +221,7 @@ impl Broker {
         while handed.len() < most {
             let Some((_, id)) = queue.pending.pop_first() else { break };
             let Some(open) = inner.open.get_mut(&id) else { continue };
-            let lease = Lease { id: format!("lease_{}", uuid::Uuid::new_v4()), expires_at: now + millis(time) };
+            let lease = Lease { id: format!("lease_{}", uuid::Uuid::now_v7()), expires_at: now + millis(time) };
             if open.ending || open.change(|command| command.lease(lease.clone())).is_err() {
                 continue;
             }
@@ -289,12 +300,17 @@ impl Broker {
         self.take_back(&id, lease, "its receiver gave it back").await
     }
 
-    /// Takes back all that a daemon has: its program has ended.
-    pub async fn receiver_ended(self: &Arc<Self>, key: &Key) -> Result<usize, Failure> {
+    /// Takes back all that a daemon was given up to that moment: its program ended then. What the next one has stays.
+    pub async fn receiver_ended(self: &Arc<Self>, key: &Key, at: Millis) -> Result<usize, Failure> {
         let held: Vec<(String, String)> = {
-            let inner = self.inner();
+            let mut inner = self.inner();
+            if let Some(queue) = inner.queues.get_mut(key) {
+                queue.ended_at = at;
+            }
             let of_key = inner.open.values().filter(|open| open.key() == *key);
-            of_key.filter_map(|open| Some((open.command.id.clone(), open.command.lease.as_ref()?.id.clone()))).collect()
+            let leases = of_key.filter_map(|open| Some((&open.command.id, open.command.lease.as_ref()?)));
+            let before = leases.filter(|(_, lease)| lease.given_at().is_none_or(|given| given <= at));
+            before.map(|(id, lease)| (id.clone(), lease.id.clone())).collect()
         };
         for (id, lease) in &held {
             match self.take_back(id, lease, "its daemon ended").await {

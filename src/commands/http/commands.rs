@@ -44,7 +44,7 @@ pub struct Wait {
 impl Wait {
     /// A command once it has ended, or as it is when the time is over.
     async fn on(&self, manager: &Manager, seen: Seen) -> Result<Seen, Answer> {
-        let time = wait(self.wait.unwrap_or_default());
+        let time = wait("wait", self.wait.unwrap_or_default())?;
         if seen.command.state.is_terminal() || time.is_zero() {
             return Ok(seen);
         }
@@ -53,8 +53,11 @@ impl Wait {
 }
 
 /// Seconds as a time that a request may wait.
-pub fn wait(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or_default().min(LONGEST_WAIT)
+pub fn wait(what: &str, seconds: f64) -> Result<Duration, Answer> {
+    if !seconds.is_finite() || seconds < 0.0 {
+        return Err(Answer::invalid(format!("{what} is a number of seconds, 0 or more")));
+    }
+    Ok(Duration::from_secs_f64(seconds.min(LONGEST_WAIT.as_secs_f64())))
 }
 
 /// `POST /v1/commands`: 201 with the new command, 200 with the one that has the idempotency key. With `wait`, answered
@@ -189,7 +192,7 @@ fn command(manager: &Manager, create: Create, headers: &HeaderMap) -> Result<Com
     if let Some(key) = &create.idempotency_key {
         sized("idempotencyKey", key)?;
     }
-    let deadline = create.deadline.map(|text| deadline(&text)).transpose()?;
+    let deadline = create.deadline.map(|text| time("deadline", &text)).transpose()?;
     if deadline.is_some_and(|deadline| deadline <= now) {
         return Err(Answer::new(StatusCode::GONE, "COMMAND_EXPIRED", "the deadline has passed already"));
     }
@@ -233,9 +236,10 @@ fn target(manager: &Manager, deployment: &str, named: Option<String>, now: Milli
     }
 }
 
-fn deadline(text: &str) -> Result<Millis, Answer> {
-    let time: jiff::Timestamp =
-        text.parse().map_err(|_| Answer::invalid("deadline is a time as RFC 3339 has it: 2026-05-17T09:30:00Z"))?;
+/// A moment that was sent.
+pub fn time(what: &str, text: &str) -> Result<Millis, Answer> {
+    let wrong = |_| Answer::invalid(format!("{what} is a time as RFC 3339 has it: 2026-05-17T09:30:00Z"));
+    let time: jiff::Timestamp = text.parse().map_err(wrong)?;
     Ok(Millis::try_from(time.as_millisecond()).unwrap_or_default())
 }
 

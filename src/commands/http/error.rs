@@ -101,6 +101,13 @@ impl From<Failure> for Answer {
                 let message = format!("{pending} commands wait for this daemon already: is it running?");
                 Answer::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_PENDING", message).again()
             }
+            Failure::NoRoom { bytes } => {
+                let message = format!(
+                    "the database has {bytes} bytes, and takes no new commands with so many (--most-database-bytes): \
+                     ended ones are forgotten when their time is over (--retention-days)"
+                );
+                Answer::new(StatusCode::INSUFFICIENT_STORAGE, "STORE_FULL", message)
+            }
             Failure::KeyTaken { id } => {
                 conflict("the idempotency key belongs to a command with another name, target or parameters")
                     .details(json!({ "commandId": id }))

@@ -47,7 +47,10 @@ pub async fn acquire(
     caller.must_receive(&acquire.deployment_id, &acquire.target.resource_id)?;
     let key = (acquire.deployment_id, acquire.target.resource_id);
     let most = acquire.max_leases.clamp(1, MOST_LEASES);
-    let handed = manager.broker.acquire(&key, most, seconds(acquire.lease_seconds)?, wait(acquire.wait_seconds)).await;
+    let handed = manager
+        .broker
+        .acquire(&key, most, seconds(acquire.lease_seconds)?, wait("waitSeconds", acquire.wait_seconds)?)
+        .await;
     Ok(Json(Leases { leases: handed.iter().filter_map(|command| lease(&manager, &origin, command)).collect() }))
 }
 
@@ -113,7 +116,8 @@ pub async fn renew(
         ));
     }
     let more = seconds(renew.lease_seconds)?;
-    let (expires_at, cancelled) = manager.broker.renew(&id, more, renew.progress, wait(renew.wait_seconds)).await?;
+    let (expires_at, cancelled) =
+        manager.broker.renew(&id, more, renew.progress, wait("waitSeconds", renew.wait_seconds)?).await?;
     Ok(Json(Renewed { lease_expires_at: moment(expires_at), cancelled }))
 }
 

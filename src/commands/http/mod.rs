@@ -7,7 +7,8 @@
 //! | put parameters, fetch results that do not fit a message | of its deployment | – | all |
 //! | fetch such parameters, put such results | – | of its daemon | – |
 //! | give a result, put and fetch bodies, under a signed address | anybody | anybody | anybody |
-//! | tokens, metrics, that a daemon ended | – | – | all |
+//! | that a daemon ended | – | of its daemon | all |
+//! | tokens, metrics | – | – | all |
 //! | `/healthz`, `/readyz`, `/openapi.json` | anybody | anybody | anybody |
 
 mod access;

@@ -1,16 +1,19 @@
 //! For who operates the manager.
 
 use super::access::Caller;
-use super::extract::Named;
+use super::commands::time;
+use super::extract::{Asked, Named};
 use super::{Answer, Error, Manager, Refusals};
 use crate::commands::broker::Failure;
+use crate::commands::clock::now;
+use crate::commands::tokens::Scope;
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// All is well.
 #[derive(Debug, Serialize, ToSchema)]
@@ -60,7 +63,7 @@ pub async fn metrics(Shared(manager): Shared<Arc<Manager>>, caller: Caller) -> R
     post,
     path = "/v1/deployments/{deployment}/resources/{resource}/ended",
     tag = "operate",
-    params(("deployment" = String, Path), ("resource" = String, Path)),
+    params(("deployment" = String, Path), ("resource" = String, Path), Moment),
     responses((status = OK, body = TakenBack), Refusals),
     security(("token" = [])),
 )]
@@ -68,10 +71,22 @@ pub async fn ended(
     Shared(manager): Shared<Arc<Manager>>,
     caller: Caller,
     Named((deployment, resource)): Named<(String, String)>,
+    Asked(moment): Asked<Moment>,
 ) -> Result<Json<TakenBack>, Answer> {
-    caller.must_administer()?;
-    let taken_back = manager.broker.receiver_ended(&(deployment, resource)).await?;
+    if caller.0 != Scope::Admin {
+        caller.must_receive(&deployment, &resource)?;
+    }
+    let at = moment.at.map(|at| time("at", &at)).transpose()?.map_or_else(now, |at| at.min(now()));
+    let taken_back = manager.broker.receiver_ended(&(deployment, resource), at).await?;
     Ok(Json(TakenBack { taken_back }))
+}
+
+/// `?at=TIME`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Moment {
+    /// When it ended, as RFC 3339; now, where it says nothing. What was leased later is another program's, and stays so.
+    at: Option<String>,
 }
 
 /// Commands that wait again.

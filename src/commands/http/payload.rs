@@ -35,6 +35,7 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Address {
+    #[param(inline)]
     body: Which,
     #[serde(default)]
     payload_token: String,

@@ -24,10 +24,12 @@ const LONGEST: u64 = 100 * 365 * 24 * 3600;
 #[schema(as = NewToken)]
 pub struct Wanted {
     /// `receive`, `invoke` or `admin`.
+    #[schema(pattern = "^(receive|invoke|admin)$")]
     role: String,
     deployment_id: Option<String>,
     resource_id: Option<String>,
     /// For ever, where it says nothing.
+    #[schema(maximum = 3_153_600_000u64)]
     expires_in_seconds: Option<u64>,
 }
 
@@ -145,6 +147,7 @@ pub async fn revoke(
 #[into_params(parameter_in = Query)]
 pub struct Which {
     /// `receive`, `invoke` or `admin`.
+    #[param(pattern = "^(receive|invoke|admin)$")]
     role: String,
     deployment_id: String,
     resource_id: Option<String>,

@@ -33,6 +33,8 @@ pub enum Made {
     New(i64),
     /// There is one with its idempotency key.
     There(Box<Command>),
+    /// It was not: the store has as many bytes as it may.
+    NoRoom { bytes: u64 },
 }
 
 /// Which commands are wanted, the newest first.

@@ -8,6 +8,7 @@ use super::writer::{self, Told, Write};
 use super::{Broken, Filter, Forgotten, Made, Store, schema};
 use crate::commands::clock::Millis;
 use crate::commands::command::Command;
+use crate::commands::metrics::Metrics;
 use crate::commands::protocol::State;
 use crate::commands::tokens::{Record, Role};
 use async_trait::async_trait;
@@ -30,11 +31,11 @@ pub struct Sqlite {
 impl Sqlite {
     /// Opens the file, which is made where it is missing, readable by its owner only.
     ///
-    /// Answers come on the runtime that this is called on.
+    /// With `most` bytes it takes no new commands any more. Answers come on the runtime that this is called on.
     ///
     /// # Errors
     /// Where it cannot be, is of a later version, or another manager has it open.
-    pub fn open(file: &Path) -> std::result::Result<Sqlite, Broken> {
+    pub fn open(file: &Path, most: u64, metrics: Arc<Metrics>) -> std::result::Result<Sqlite, Broken> {
         let broken = |error: Error| Broken(format!("{} cannot be opened: {error}", file.display()));
         let mut connection = Connection::open(file).map_err(broken)?;
         let setup = |connection: &mut Connection| {
@@ -60,10 +61,11 @@ impl Sqlite {
         let (told, mut commits) = unbounded_channel::<Told>();
         tokio::spawn(async move {
             while let Some(commit) = commits.recv().await {
+                metrics.committed(commit.took);
                 commit.pass_on();
             }
         });
-        let started = thread.spawn(move || writer::run(connection, &received, &told));
+        let started = thread.spawn(move || writer::run(connection, most, &received, &told));
         started.map_err(|error| Broken(format!("no thread for the database: {error}")))?;
         Ok(Sqlite { file: file.to_owned(), writes, reader: Arc::new(Mutex::new(reader)) })
     }

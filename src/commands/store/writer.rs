@@ -51,6 +51,8 @@ type Answer = Box<dyn FnOnce(std::result::Result<(), Broken>) + Send>;
 pub struct Told {
     answers: Vec<Answer>,
     outcome: std::result::Result<(), Broken>,
+    /// How long the disk took.
+    pub took: Duration,
 }
 
 impl Told {
@@ -87,8 +89,9 @@ impl Notes {
 }
 
 /// Writes until nobody can send any more.
-pub fn run(connection: Connection, writes: &Receiver<Write>, told: &UnboundedSender<Told>) {
-    let mut writer = Writer { connection, is_full: None };
+/// `most` is how many bytes the database may have before it takes no new commands.
+pub fn run(connection: Connection, most: u64, writes: &Receiver<Write>, told: &UnboundedSender<Told>) {
+    let mut writer = Writer { connection, most, syncs: None };
     let mut notes = Notes::default();
     loop {
         let first = match notes.left() {
@@ -123,40 +126,53 @@ pub fn run(connection: Connection, writes: &Receiver<Write>, told: &UnboundedSen
 
 struct Writer {
     connection: Connection,
+    most: u64,
     /// Whether the last commit waited for the disk.
-    is_full: Option<bool>,
+    syncs: Option<bool>,
 }
 
 impl Writer {
     /// One transaction. Where it fails, everybody in it is told, and nothing of it was written.
     fn commit(&mut self, batch: Vec<Write>, notes: &[Command]) -> Told {
+        let begun = Instant::now();
         let mut answers = Vec::with_capacity(batch.len());
         let written = self.write(batch, notes, &mut answers);
         let outcome = written.map_err(|error| Broken(format!("the database cannot be written: {error}")));
-        Told { answers, outcome }
+        Told { answers, outcome, took: begun.elapsed() }
     }
 
     fn write(&mut self, batch: Vec<Write>, notes: &[Command], answers: &mut Vec<Answer>) -> Result<()> {
         // Notes alone go to the kernel, which keeps them when this process is killed; nobody waits for the disk.
-        let is_full = !batch.is_empty();
-        if self.is_full != Some(is_full) {
-            self.connection.pragma_update(None, "synchronous", if is_full { "FULL" } else { "NORMAL" })?;
-            self.is_full = Some(is_full);
+        let syncs = !batch.is_empty();
+        if self.syncs != Some(syncs) {
+            self.connection.pragma_update(None, "synchronous", if syncs { "FULL" } else { "NORMAL" })?;
+            self.syncs = Some(syncs);
         }
         let transaction = self.connection.transaction()?;
         for command in notes {
             update(&transaction, command)?;
         }
+        let creates = batch.iter().any(|write| matches!(write, Write::Create(..)));
+        let bytes = if creates { size(&transaction)? } else { 0 };
+        let full = (bytes >= self.most).then_some(bytes);
         for write in batch {
-            apply(&transaction, write, answers)?;
+            apply(&transaction, write, full, answers)?;
         }
         transaction.commit()
     }
 }
 
-fn apply(connection: &Connection, write: Write, answers: &mut Vec<Answer>) -> Result<()> {
+/// Bytes that the database needs; what was forgotten leaves room for what comes.
+fn size(connection: &Connection) -> Result<u64> {
+    let sql = "SELECT (page_count - freelist_count) * page_size
+        FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+    connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0)).map(|bytes| bytes as u64)
+}
+
+/// `full` is the database's size where it is as large as it may be.
+fn apply(connection: &Connection, write: Write, full: Option<u64>, answers: &mut Vec<Answer>) -> Result<()> {
     match write {
-        Write::Create(command, reply) => later(answers, reply, create(connection, &command)),
+        Write::Create(command, reply) => later(answers, reply, create(connection, &command, full)),
         Write::Finish(command, reply) => later(answers, reply, update(connection, &command)),
         Write::Uploaded(command, reply) => later(answers, reply, uploaded(connection, &command)),
         // Kept apart, before it comes here.
@@ -181,9 +197,12 @@ fn later<T: Send + 'static>(answers: &mut Vec<Answer>, reply: Reply<T>, value: R
     Ok(())
 }
 
-fn create(connection: &Connection, command: &Command) -> Result<Made> {
+fn create(connection: &Connection, command: &Command, full: Option<u64>) -> Result<Made> {
     if let Some(there) = same(connection, command)? {
         return Ok(Made::There(Box::new(there)));
+    }
+    if let Some(bytes) = full {
+        return Ok(Made::NoRoom { bytes });
     }
     let sql = "INSERT INTO commands (id, deployment, target_id, target_type, name, params, created_at, deadline,
         idempotency_key, traceparent, state, attempt, params_size, params_sha256)
