@@ -29,7 +29,7 @@ beforeAll(async () => {
     command("hang", (params, { signal, attempt }) => attempt > 1 ? { attempt } : new Promise(() => console.log("hanging")))
     command("slow", async () => (console.log("begun"), await new Promise((resolve) => setTimeout(resolve, 500)), { done: true }))
     command("fail", () => { throw Object.assign(new Error("no more this month"), { code: "QUOTA" }) })
-    runReceiver({ concurrency: 4, leaseSeconds: 2 })
+    runReceiver({ concurrency: 4, leaseSeconds: Number(process.env.LEASE_SECONDS ?? 2) })
     console.log("ready")`)
   node = `oci:${await nodeImage(path.join(bed.folder, "node"), { tag: "1", program, files: receiverFiles() })}:1`
 }, 60_000)
@@ -72,6 +72,23 @@ test("a command outlives a daemon that is killed over it: it is delivered again"
   await until(deployment, "one", /^hanging$/)
   process.kill((await bed.one(deployment, "one")).pid, "SIGKILL")
   expect(await answer).toEqual({ attempt: 2 })
+})
+
+test("it is delivered again as soon as its supervisor has seen the daemon end, however long its lease is", async () => {
+  const patient = receiver("patient").environment({ LEASE_SECONDS: "3600" })
+  const deployment = await bed.deploy(stackOf("patience", patient))
+  const answers = [1, 2, 3].map(() => deployment.invoke("patient", "hang", null, { timeoutMs: 50_000 }))
+  await until(deployment, "patient", /^hanging$/, 3)
+  process.kill((await bed.one(deployment, "patient")).pid, "SIGKILL")
+  expect(await Promise.all(answers)).toEqual([{ attempt: 2 }, { attempt: 2 }, { attempt: 2 }])
+
+  // Nobody saw this one end: its supervisor went first, and the next one knows it.
+  const again = deployment.invoke("patient", "hang", null, { timeoutMs: 50_000 })
+  await until(deployment, "patient", /^hanging$/, 4)
+  const supervisor = processesWith(" run ").find(({ command }) => command.includes(bed.stateDir) && command.endsWith("/patience/daemons/patient"))
+  process.kill(supervisor.pid, "SIGKILL")
+  expect(await again).toEqual({ attempt: 2 })
+  await deployment.destroy()
 })
 
 test("a command outlives a manager that is killed: it comes back, and nobody notices", async () => {

@@ -21,7 +21,7 @@ use crate::error::Report;
 use crate::sandbox::ids::Ids;
 use crate::sandbox::{Mount, Program, Sandbox};
 use crate::supervisor::protocol::Phase;
-use crate::supervisor::spec::{self, LogLimits, Spec};
+use crate::supervisor::spec::{self, EndNotice, LogLimits, Spec};
 use crate::sys::file::put;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, Request};
@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,6 +68,16 @@ pub struct Access {
     pub token: String,
     /// The folder with the token's file, outside.
     pub dir: PathBuf,
+}
+
+impl Access {
+    /// How a manager on this machine hears that the daemon's program has ended. One elsewhere waits for its leases to run out.
+    pub fn end_notice(&self, id: &str) -> Option<EndNotice> {
+        let address = self.url.strip_prefix("http://")?.parse().ok().filter(|at: &SocketAddr| at.ip().is_loopback())?;
+        // Names of deployments and daemons need no escapes in a path.
+        let path = format!("/v1/deployments/{}/resources/{id}/ended", self.deployment);
+        Some(EndNotice { address, path, token_file: self.dir.join("token") })
+    }
 }
 
 /// What callers of this account read.
@@ -356,6 +366,7 @@ impl Commands<'_> {
             stop_grace_ms: 15_000,
             settle_ms: 1000,
             log: LogLimits::default(),
+            ended: None,
         };
         Ok(Document { declared: Declared { lifecycle: "live".to_owned(), fields: Fields::new() }, run: stamped(run) })
     }

@@ -180,6 +180,7 @@ pub fn spec(parts: &Parts<'_>) -> Result<Spec, Report> {
         stop_grace_ms: u64::from(daemon.stop_grace_period_seconds.unwrap_or(GRACE_SECONDS)) * 1000,
         settle_ms: SETTLE_MS,
         log: LogLimits::default(),
+        ended: parts.commands.as_ref().and_then(|access| access.end_notice(&daemon.id)),
     };
     Ok(stamped(spec))
 }

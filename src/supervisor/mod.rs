@@ -42,6 +42,7 @@ mod init;
 mod inside;
 pub mod lock;
 pub mod log;
+mod notice;
 pub mod protocol;
 pub mod scanner;
 pub mod spec;

@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 /// The file's name in a daemon's folder.
 pub const CURRENT: &str = "spec.json";
@@ -46,6 +47,20 @@ pub struct Spec {
     pub settle_ms: u64,
     /// Limits of the log's size.
     pub log: LogLimits,
+    /// Who is told when the program has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<EndNotice>,
+}
+
+/// A service on this machine that wants to know when a program has ended: `POST http://ADDRESS/PATH?at=TIME`, with the token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndNotice {
+    pub address: SocketAddr,
+    /// Absolute.
+    pub path: String,
+    /// Holds a bearer token, which may be replaced.
+    pub token_file: PathBuf,
 }
 
 /// How much of a daemon's output is kept.

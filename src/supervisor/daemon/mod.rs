@@ -13,7 +13,7 @@ use super::log::{Log, Output};
 use super::protocol::{CONTROL, Op, Reply, RolledBack};
 use super::spec::{self, Document, Spec};
 use super::state::State;
-use super::{backoff, lock, scanner};
+use super::{backoff, lock, notice, scanner};
 use crate::sandbox::{Failure, Namespaces, build, copy};
 use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Exit, Fork};
@@ -83,6 +83,7 @@ pub fn supervise(state_dir: &Path, dir: &Path) -> io::Result<()> {
         // Our predecessor ended without seeing its daemon end; the kernel then killed that.
         state.restarts += 1;
         state.last_exit = Some(last_exit(Exit::Signal(libc::SIGKILL)));
+        current.ended.iter().for_each(|ended| notice::tell(ended, notice::UNSEEN));
     }
     let notify = notify::listen()?;
     let mut supervisor = Supervisor {
@@ -288,6 +289,9 @@ impl Supervisor {
         self.log.end();
         self.state.running = false;
         self.started_at = None;
+        if let Some(notice) = &self.current.spec.ended {
+            notice::tell(notice, Duration::ZERO);
+        }
         let exit = child.exit.unwrap_or(init);
         match self.stage {
             Stage::Stopping { then: Then::Start, .. } => {
