@@ -59,6 +59,9 @@ needs(without).describe("a manager that speaks TLS", () => {
     const receiver = await manager.receiver("worker", { env })
     const client = await manager.client({ caFile: at("ca.pem") })
     expect(await client.target("worker").invoke("echo", { over: "TLS" })).toEqual({ over: "TLS" })
+    // The addresses of large bodies say so too.
+    const large = "x".repeat(400_000)
+    expect(await client.target("worker").invoke("echo", large)).toBe(large)
     await receiver.kill("SIGTERM")
 
     // One that does not know who signed its certificate sends no token there.
