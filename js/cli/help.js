@@ -54,8 +54,7 @@ const MORE = {
   deploy: `alien deploy [options]\n\nFetches images, starts what is new, updates what differs, removes what the stack no longer has, and waits\nuntil everything is up. A new version that does not stay up is taken back. Deploying twice changes nothing.\n${SECRETS}
       --binding ID=JSON          where a linked resource is; --bindings FILE for several (kubernetes)
       --on-failure WHAT          of an update that does not come up: rollback or keep; default: rollback (kubernetes)
-      --force-conflicts          take over fields that another manager applies (kubernetes)
-${ELSEWHERE}`,
+      --force-conflicts          take over fields that another manager applies (kubernetes)${ELSEWHERE}`,
   status: `alien status [options]
 
 Shows every resource of the deployment as it is at this moment.
@@ -87,8 +86,7 @@ Prints the manifests as YAML: the same stack gives the same bytes. Secrets are r
 Stops and removes every resource of the deployment. What linked resources and image volumes store stays for the
 next deploy.
 
-      --data               remove that too
-${ELSEWHERE}`,
+      --data               remove that too${ELSEWHERE}`,
   commands: `alien commands invoke ID NAME [options]      call a command of daemon ID; prints its result as JSON
 alien commands submit ID NAME [options]      the same without waiting; prints the command's id
 alien commands get COMMAND                   how a command is, with its result

@@ -20,7 +20,7 @@ use crate::engine::event::Events;
 use crate::engine::manager::{Install, Uninstall};
 use crate::engine::plan::Action;
 use crate::error::Report;
-use crate::model::ImageReference;
+use crate::model::{ImageReference, Quantity};
 use crate::sys::process::random_name;
 use futures_util::future::{join_all, try_join_all};
 use serde_json::{Value, json};
@@ -95,14 +95,14 @@ pub async fn install(cluster: &Cluster, options: &Options, wanted: &Install, eve
         let hint = "name it with --tls-secret; to have it speak plain HTTP, uninstall it first";
         return Err(Report::new("MANAGER_USES_TLS", message).status(409).hint(hint));
     }
-    let claim = claim(&snapshot, wanted);
+    let (claim, storage) = claim(&snapshot, wanted);
     let token = match present.and_then(Installed::read) {
         Some(installed) => installed.token,
         None => new_token()?,
     };
     let objects = |token_uid: &str| {
         let (tls, pull) = (tls.as_ref(), pull.clone());
-        manager_manifest::objects(&Parts { image: &image, tls, pull, token_uid })
+        manager_manifest::objects(&Parts { image: &image, storage, tls, pull, token_uid })
     };
     // What is not known yet makes no difference to whether it would be let through.
     let mut tried = objects("");
@@ -134,13 +134,15 @@ pub async fn install(cluster: &Cluster, options: &Options, wanted: &Install, eve
     Ok(json!({ "namespace": cluster.namespace, "image": image, "url": url(&cluster.namespace, tls.is_some()) }))
 }
 
-/// The room for the database, as it is where nobody wants it otherwise: it cannot shrink, nor be made by another class.
-fn claim(snapshot: &Snapshot, wanted: &Install) -> Object {
+/// The room for the database, and its bytes, as it is where nobody wants it otherwise: it cannot shrink, nor be made by another class.
+fn claim(snapshot: &Snapshot, wanted: &Install) -> (Object, u64) {
     let spec = snapshot.get(Kind::PersistentVolumeClaim, MANAGER_NAME).map(|claim| &claim.body["spec"]);
     let there = spec.and_then(|spec| spec["resources"]["requests"]["storage"].as_str());
     let storage = wanted.storage.as_deref().or(there).unwrap_or(STORAGE);
     let class = wanted.storage_class.as_deref().or_else(|| spec.and_then(|spec| spec["storageClassName"].as_str()));
-    manager_manifest::claim(storage, class)
+    // What the cluster has taken is a quantity, and so is what was checked.
+    let bytes = Quantity::parse(storage).map_or(0, |storage| storage.bytes());
+    (manager_manifest::claim(storage, class), bytes)
 }
 
 /// Looks at the Secret with the certificate.

@@ -24,6 +24,8 @@ const STARTING_SECONDS: u32 = 60;
 pub struct Parts<'a> {
     /// As the cluster pulls it.
     pub image: &'a str,
+    /// Bytes of its volume.
+    pub storage: u64,
     /// Its certificate.
     pub tls: Option<&'a Tls>,
     /// The contents of the image pull Secret, where credentials were given.
@@ -126,6 +128,9 @@ fn deployment(parts: &Parts<'_>) -> Object {
         // A pod that is deleted gives place to the next one before it has ended.
         "--wait-seconds".to_owned(),
         STARTING_SECONDS.to_string(),
+        // Large bodies leave room for the database.
+        "--most-storage-bytes".to_owned(),
+        (parts.storage / 4 * 3).to_string(),
     ];
     let mut volumes = vec![
         json!({ "name": "data", "persistentVolumeClaim": { "claimName": MANAGER_NAME } }),
@@ -215,7 +220,7 @@ mod tests {
     use super::*;
 
     fn made(tls: Option<&Tls>) -> Vec<Object> {
-        objects(&Parts { image: "r.test/m@sha256:0", tls, pull: None, token_uid: "u" })
+        objects(&Parts { image: "r.test/m@sha256:0", storage: 1 << 30, tls, pull: None, token_uid: "u" })
     }
 
     fn find(objects: &[Object], kind: Kind) -> Option<&Value> {
@@ -231,6 +236,7 @@ mod tests {
             find(objects, Kind::Deployment).expect("a Deployment")["spec"]["template"]["spec"]["containers"][0].clone()
         };
         assert!(container(&plain)["args"].as_array().expect("args").contains(&json!("--allow-plain-http")));
+        assert!(container(&plain)["args"].as_array().expect("args").contains(&json!("805306368")));
 
         let secret = made(Some(&Tls { secret: "cert".to_owned(), ca: true }));
         assert_eq!(find(&secret, Kind::NetworkPolicy), None);

@@ -56,8 +56,9 @@ pub fn role(namespace: &str, commands: bool) -> String {
         "metadata": { "name": "alien-deployer", "namespace": namespace },
         "rules": NEEDED.iter().chain([&EXEC]).chain(commands.then_some(&COMMANDS)).map(rule).collect::<Vec<_>>(),
     });
+    let takers = if commands { ", pods/portforward for daemons that take commands" } else { "" };
     format!(
-        "# What `alien` needs to deploy into this namespace; pods/exec is for `alien exec` alone. Bind it to whoever\n\
+        "# What `alien` needs to deploy into this namespace; pods/exec is for `alien exec` alone{takers}. Bind it to whoever\n\
          # deploys: kubectl create rolebinding alien-deployer --role=alien-deployer --user=NAME -n {namespace}\n{}",
         yaml::document(&role)
     )
