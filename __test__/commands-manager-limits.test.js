@@ -38,10 +38,12 @@ function refused(answer, status, code) {
 describe("requests", () => together({
   async "that are too many for a daemon are told when to come again"() {
     const its = await manager.deployment("full", "worker", "other")
-    const ids = [await its.submit("a", { targetResourceId: "worker" }), await its.submit("b", { targetResourceId: "worker" }), await its.submit("c", { targetResourceId: "worker" })]
+    const ids = [await its.submit("a", { targetResourceId: "worker", idempotencyKey: "first" }), await its.submit("b", { targetResourceId: "worker" }), await its.submit("c", { targetResourceId: "worker" })]
     const full = await its.create("d", { targetResourceId: "worker" })
     refused(full, 429, "TOO_MANY_PENDING")
     expect(Number(full.headers["retry-after"])).toBeGreaterThan(0)
+    // Whoever asks again for what there is takes no place.
+    expect(await its.create("a", { targetResourceId: "worker", idempotencyKey: "first" })).toMatchObject({ status: 200, body: { commandId: ids[0] } })
     expect((await its.create("d", { targetResourceId: "other" })).status).toBe(201)
     expect((await its.cancel(ids[1])).status).toBe(200)
     expect((await its.create("d", { targetResourceId: "worker" })).status).toBe(201)
@@ -102,7 +104,9 @@ describe("requests", () => together({
       ["PUT", `/v1/commands/${lease.commandId}/response?expires=${SECRET}`, its.worker.token, success(1)],
       ["DELETE", `/v1/tokens?${SECRET}=1`, ADMIN],
     ]) refused(await manager.call(method, route, { token, body }), 400, "INVALID_COMMAND")
-    for (const wait of ["-1", "NaN", "inf"]) expect(await its.read(lease.commandId, wait)).toMatchObject({ state: "DISPATCHED" })
+    for (const wait of ["-1", "NaN", "inf"]) {
+      refused(await manager.call("GET", `/v1/commands/${lease.commandId}?wait=${wait}`, { token: its.token }), 400, "INVALID_COMMAND")
+    }
   },
 
   async "for what is not there are told so as every call tells it"() {

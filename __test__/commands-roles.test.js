@@ -217,6 +217,17 @@ describe("a token", () => {
     expect(await manager.call("POST", "/v1/commands", { token, body: { deploymentId: "brief", command: "go" } })).toMatchObject({ status: 400 })
   })
 
+  test("that is revoked while its receiver waits gets nothing any more; who comes next does", async () => {
+    const its = await manager.deployment("waits", "worker")
+    const revoked = await manager.token("receive", "waits", "worker")
+    const body = { deploymentId: "waits", target: { resourceId: "worker", resourceType: "daemon" }, waitSeconds: 50 }
+    const waiting = manager.call("POST", "/v1/commands/leases", { token: revoked.token, body })
+    await manager.ok(204, "DELETE", `/v1/tokens/${revoked.id}`, { token: ADMIN })
+    const id = await its.submit("go")
+    expect((await waiting).status).toBe(401)
+    expect((await its.worker.lease({ waitSeconds: 20 }))[0].commandId).toBe(id)
+  })
+
   test("that is revoked stays so through a restart, and the others are good", async () => {
     let one = await bed.start()
     const two = await one.deployment("kept", "worker")

@@ -8,7 +8,7 @@ const net = require("node:net")
 const path = require("node:path")
 const tls = require("node:tls")
 const { CommandsClient } = require("@alienplatform/core/commands")
-const { eventually, failure, needs } = require("./lib/bed.js")
+const { cli, eventually, failure, needs } = require("./lib/bed.js")
 const { missing, testManager } = require("./lib/manager.js")
 const { program } = require("./lib/wire.js")
 
@@ -59,6 +59,11 @@ needs(without).describe("a manager that speaks TLS", () => {
     const receiver = await manager.receiver("worker", { env })
     const client = await manager.client({ caFile: at("ca.pem") })
     expect(await client.target("worker").invoke("echo", { over: "TLS" })).toEqual({ over: "TLS" })
+    // So does the command line.
+    const { code, stdout } = await cli(["commands", "invoke", "worker", "echo", "--params", "7", "--manager", manager.url, "--name", manager.deployment], {
+      env: { ALIEN_COMMANDS_TOKEN: (await manager.token("invoke")).token, ALIEN_COMMANDS_CA_FILE: at("ca.pem") },
+    })
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "7\n" })
     // The addresses of large bodies say so too.
     const large = "x".repeat(400_000)
     expect(await client.target("worker").invoke("echo", large)).toBe(large)

@@ -16,7 +16,7 @@ async function forCalls(options, signal) {
   const given = token(options, "ALIEN_COMMANDS_TOKEN")
   if (options.manager !== undefined) {
     if (given === undefined) throw new UsageError("--manager needs a token: in ALIEN_COMMANDS_TOKEN, or in a file that --token-file names")
-    return { managerUrl: options.manager, deploymentId: await named(options), token: given, close() {} }
+    return { managerUrl: options.manager, deploymentId: await named(options), token: given, caFile: caFile(), close() {} }
   }
   const call = where(options)
   const name = await named(options, () => candidates(call))
@@ -29,7 +29,7 @@ async function forAdmin(options, signal) {
   const given = token(options, "ALIEN_COMMANDS_ADMIN_TOKEN")
   if (options.manager !== undefined) {
     if (given === undefined) throw new UsageError("--manager needs an administrator's token: in ALIEN_COMMANDS_ADMIN_TOKEN, or in a file that --token-file names")
-    return { managerUrl: options.manager, token: given, close() {} }
+    return { managerUrl: options.manager, token: given, caFile: caFile(), close() {} }
   }
   const there = await forAdministrators(where(options), { signal }, forAdmin)
   return given === undefined ? there : { ...there, token: given }
@@ -62,6 +62,9 @@ async function named(options, candidates = () => []) {
     httpStatusCode: 400,
   })
 }
+
+/** The certificates that the manager's own is signed with, where Node does not know them. */
+const caFile = () => process.env.ALIEN_COMMANDS_CA_FILE || undefined
 
 /** From a file, or a variable of the environment: on the command line any user could see it. */
 function token(options, variable) {

@@ -16,8 +16,8 @@ const CALL_MS = 10_000
 async function token({ words: all, options, signal }) {
   const { name, words } = choose("token", KNOWN, MAKING, all, options)
   const wanted = name === "create" ? await asked(options) : undefined
-  const { managerUrl, token, close } = await forAdmin(options, signal)
-  const connection = new Connection(managerUrl)
+  const { managerUrl, token, caFile, close } = await forAdmin(options, signal)
+  const connection = new Connection(managerUrl, caFile)
   const limit = timeoutMs(options) ?? CALL_MS
   const call = async (method, path, json) => {
     const answer = await connection.call(method, path, { token, json, signal, timeoutMs: limit })

@@ -127,6 +127,7 @@ fn main() -> ExitCode {
             // What comes now is waiting, possibly for months, and needs little of what starting took.
             // SAFETY: it may be called at any time.
             unsafe { libmimalloc_sys::mi_collect(true) };
+            alien_core::sys::memory::release();
         })),
         Err(error) => Err(error.to_string()),
     };

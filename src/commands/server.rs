@@ -102,7 +102,6 @@ pub async fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(),
     let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("{}: {error}", config.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let clock = tokio::spawn(Arc::clone(&broker).keep_time());
-    ready(address);
     let idle =
         HeaderValue::try_from(format!("timeout={}", HEAD_TIMEOUT.as_secs())).map_err(|error| error.to_string())?;
     let tell_idle = map_response(move |mut response: Response| {
@@ -110,6 +109,7 @@ pub async fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(),
         ready_future(response)
     });
     let service = router(manager).layer(tell_idle).layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT));
+    ready(address);
     accept(listener, tls, service, config.limits.connections, &broker).await?;
     let _ = clock.await;
     // Who has which command: receivers go on with their leases before the manager that comes next.

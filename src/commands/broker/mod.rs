@@ -108,21 +108,19 @@ impl Broker {
 
     async fn make(&self, command: Command) -> Result<Seen, Failure> {
         let key = (command.deployment.clone(), command.target.resource_id.clone());
-        let place = self.reserve(&key)?;
+        let place = match self.reserve(&key) {
+            // One that there is already takes no place.
+            Err(full) => match self.store.keyed(&command).await? {
+                Some(there) => return self.same(&there, &command).await,
+                None => return Err(full),
+            },
+            Ok(place) => place,
+        };
         let made = self.store.create(command.clone()).await?;
         match made {
             Made::There(there) => {
                 drop(place);
-                let same = (&there.name, &there.target.resource_id, &there.params)
-                    == (&command.name, &command.target.resource_id, &command.params);
-                let beside = match (&there.upload, &command.upload) {
-                    (Some(there), Some(here)) => there.resembles(here),
-                    (there, here) => there == here,
-                };
-                if !same || !beside {
-                    return Err(Failure::KeyTaken { id: there.id });
-                }
-                self.find(&there.id).await
+                self.same(&there, &command).await
             }
             Made::NoRoom { bytes } => Err(Failure::NoRoom { bytes }),
             Made::New(number) => {
@@ -135,6 +133,20 @@ impl Broker {
                 Ok(seen)
             }
         }
+    }
+
+    /// The command that an idempotency key belongs to, where it is the one that was sent with it now.
+    async fn same(&self, there: &Command, command: &Command) -> Result<Seen, Failure> {
+        let same = (&there.name, &there.target.resource_id, &there.params)
+            == (&command.name, &command.target.resource_id, &command.params);
+        let beside = match (&there.upload, &command.upload) {
+            (Some(there), Some(here)) => there.resembles(here),
+            (there, here) => there == here,
+        };
+        if !same || !beside {
+            return Err(Failure::KeyTaken { id: there.id.clone() });
+        }
+        self.find(&there.id).await
     }
 
     /// A place in a daemon's queue for a command that is on its way to the disk.

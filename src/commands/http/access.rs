@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use std::sync::Arc;
 
 /// What whoever asks may do.
-pub struct Caller(pub Scope);
+pub struct Caller(pub Scope, String);
 
 impl FromRequestParts<Arc<Manager>> for Caller {
     type Rejection = Answer;
@@ -19,11 +19,18 @@ impl FromRequestParts<Arc<Manager>> for Caller {
         let token =
             given.and_then(|given| given.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let scope = token.and_then(|(_, token)| manager.tokens.scope(token.trim(), now()));
-        scope.map(Caller).ok_or_else(Answer::unauthorized)
+        let (_, token) = token.unwrap_or_default();
+        scope.map(|scope| Caller(scope, token.trim().to_owned())).ok_or_else(Answer::unauthorized)
     }
 }
 
 impl Caller {
+    /// # Errors
+    /// 401 for whoever's token was revoked, or has run out, while it waited.
+    pub fn must_still_be(&self, manager: &Manager) -> Result<(), Answer> {
+        manager.tokens.scope(&self.1, now()).map(drop).ok_or_else(Answer::unauthorized)
+    }
+
     /// # Errors
     /// 403 for whoever may not make commands there.
     pub fn must_invoke(&self, deployment: &str) -> Result<(), Answer> {

@@ -43,12 +43,14 @@ pub struct Wait {
 
 impl Wait {
     /// A command once it has ended, or as it is when the time is over.
-    async fn on(&self, manager: &Manager, seen: Seen) -> Result<Seen, Answer> {
+    async fn on(&self, manager: &Manager, caller: &Caller, seen: Seen) -> Result<Seen, Answer> {
         let time = wait("wait", self.wait.unwrap_or_default())?;
         if seen.command.state.is_terminal() || time.is_zero() {
             return Ok(seen);
         }
-        Ok(manager.broker.wait(&seen.command.id, time).await?)
+        let seen = manager.broker.wait(&seen.command.id, time).await?;
+        caller.must_still_be(manager)?;
+        Ok(seen)
     }
 }
 
@@ -93,7 +95,7 @@ pub async fn create(
         let upload = origin.presign(&manager, Operation::PutParams, &seen.command.id, "");
         (seen, Some(upload), "upload")
     } else {
-        let seen = wait.on(&manager, seen).await?;
+        let seen = wait.on(&manager, &caller, seen).await?;
         let next = if seen.command.state.is_terminal() { "done" } else { "poll" };
         (seen, None, next)
     };
@@ -141,7 +143,7 @@ pub async fn complete(
     let seen = visible(&manager, &caller, &id).await?;
     let its = Arc::clone(&manager);
     let seen = to_its_end(async move { completed(&its, seen, said).await }).await?;
-    Ok(Json(view(&manager, &origin, &wait.on(&manager, seen).await?)))
+    Ok(Json(view(&manager, &origin, &wait.on(&manager, &caller, seen).await?)))
 }
 
 async fn completed(
@@ -275,7 +277,7 @@ pub async fn read(
     Asked(wait): Asked<Wait>,
 ) -> Result<Json<View>, Answer> {
     let seen = visible(&manager, &caller, &id).await?;
-    Ok(Json(view(&manager, &origin, &wait.on(&manager, seen).await?)))
+    Ok(Json(view(&manager, &origin, &wait.on(&manager, &caller, seen).await?)))
 }
 
 /// `POST /v1/commands/{id}/cancel`: one that has ended stays as it is, and is no error where it was cancelled.

@@ -51,6 +51,14 @@ pub async fn acquire(
         .broker
         .acquire(&key, most, seconds(acquire.lease_seconds)?, wait("waitSeconds", acquire.wait_seconds)?)
         .await;
+    if !handed.is_empty()
+        && let Err(revoked) = caller.must_still_be(&manager)
+    {
+        for lease in handed.iter().filter_map(|command| command.lease.as_ref()) {
+            manager.broker.release(&lease.id).await?;
+        }
+        return Err(revoked);
+    }
     Ok(Json(Leases { leases: handed.iter().filter_map(|command| lease(&manager, &origin, command)).collect() }))
 }
 

@@ -67,6 +67,9 @@ pub trait Store: Send + Sync {
     /// Keeps a new command, unless there is one of its deployment with the same idempotency key, not older than a day.
     async fn create(&self, command: Command) -> Result<Made, Broken>;
 
+    /// The command that this one's idempotency key belongs to, if there is one.
+    async fn keyed(&self, command: &Command) -> Result<Option<Command>, Broken>;
+
     /// Keeps that a command's parameters are there.
     async fn uploaded(&self, command: &Command) -> Result<(), Broken>;
 

@@ -108,6 +108,11 @@ impl Store for Sqlite {
         self.write(|reply| Write::Create(Box::new(command), reply)).await
     }
 
+    async fn keyed(&self, command: &Command) -> std::result::Result<Option<Command>, Broken> {
+        let command = command.clone();
+        self.read(move |connection| writer::same(connection, &command)).await
+    }
+
     async fn uploaded(&self, command: &Command) -> std::result::Result<(), Broken> {
         self.write(|reply| Write::Uploaded(Box::new(command.clone()), reply)).await
     }

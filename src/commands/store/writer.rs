@@ -245,7 +245,7 @@ fn uploaded(connection: &Connection, command: &Command) -> Result<()> {
 }
 
 /// The command that was made with the same idempotency key.
-fn same(connection: &Connection, command: &Command) -> Result<Option<Command>> {
+pub fn same(connection: &Connection, command: &Command) -> Result<Option<Command>> {
     let Some(key) = &command.idempotency_key else { return Ok(None) };
     let sql = format!(
         "SELECT {ALL} FROM commands WHERE deployment = ?1 AND idempotency_key = ?2 AND created_at > ?3 \
