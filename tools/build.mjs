@@ -142,7 +142,7 @@ if (flags.check) {
 } else {
   buildAddon()
   buildStatic(helper, "helper", [])
-  buildStatic(manager, "release", ["--features", "manager"])
+  buildStatic(manager, "manager", ["--features", "manager"])
   for (const product of [addon, helper, manager]) {
     const packaged = join(platform, basename(product))
     if (!existsSync(packaged) || statSync(packaged).mtimeMs < statSync(product).mtimeMs) install(product, packaged)
