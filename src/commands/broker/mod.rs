@@ -3,18 +3,20 @@
 //! What is decided is decided here, under one lock, by [`Command`]'s rules; what must not be lost is on disk before
 //! anybody is told. The lock is never held while something is waited for.
 
+mod ends;
 mod held;
+mod leases;
 mod time;
 mod uploads;
 
-use super::blobs::{Blobs, Part};
-use super::clock::{Millis, millis, now};
-use super::command::{Command, Lease, Outcome, Refused};
+use super::blobs::Blobs;
+use super::clock::{Millis, now};
+use super::command::{Command, Refused};
 use super::limits::Limits;
 use super::metrics::Metrics;
 use super::protocol::State;
 use super::store::{Broken, Made, Store};
-use held::{Inner, enqueue};
+use held::Inner;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -189,250 +191,6 @@ impl Broker {
         }
         let seen = changes.borrow().clone();
         Ok(seen)
-    }
-
-    /// Hands a receiver its next commands, waiting for the first one as long as it says.
-    pub async fn acquire(&self, key: &Key, most: usize, lease: Duration, time: Duration) -> Vec<Arc<Command>> {
-        let deadline = tokio::time::Instant::now() + time;
-        let asked_at = now();
-        let mut closing = self.closing.subscribe();
-        loop {
-            let wake = {
-                let mut inner = self.inner();
-                if let Some(queue) = inner.queues.get(key).filter(|queue| queue.ended_at >= asked_at) {
-                    // What woke it is for the program that comes next.
-                    queue.wake.notify_one();
-                    return Vec::new();
-                }
-                let handed = self.hand_out(&mut inner, key, most, lease);
-                let wake = Arc::clone(&inner.queues.entry(key.clone()).or_default().wake);
-                if !handed.is_empty() || time.is_zero() || *closing.borrow() {
-                    drop(wake);
-                    inner.tidy(key);
-                    return handed;
-                }
-                wake
-            };
-            tokio::select! {
-                // A permit is kept where nobody waited, so nothing that comes now is missed.
-                () = wake.notified() => {}
-                () = tokio::time::sleep_until(deadline) => {
-                    drop(wake);
-                    self.inner().tidy(key);
-                    return Vec::new();
-                }
-                () = closed(&mut closing) => return Vec::new(),
-            }
-        }
-    }
-
-    fn hand_out(&self, inner: &mut Inner, key: &Key, most: usize, time: Duration) -> Vec<Arc<Command>> {
-        let mut handed = Vec::new();
-        let Some(queue) = inner.queues.get_mut(key) else { return handed };
-        let now = now();
-        while handed.len() < most {
-            let Some((_, id)) = queue.pending.pop_first() else { break };
-            let Some(open) = inner.open.get_mut(&id) else { continue };
-            let lease = Lease { id: format!("lease_{}", uuid::Uuid::now_v7()), expires_at: now + millis(time) };
-            if open.ending || open.change(|command| command.lease(lease.clone())).is_err() {
-                continue;
-            }
-            inner.leases.insert(lease.id, id.clone());
-            open.schedule(&mut inner.due);
-            self.store.note(&open.command);
-            handed.push(Arc::clone(&open.command));
-        }
-        if !queue.pending.is_empty() {
-            // Another receiver of the same daemon may wait.
-            queue.wake.notify_one();
-        }
-        self.metrics.leased(handed.len());
-        if !handed.is_empty() {
-            self.sooner.notify_one();
-        }
-        handed
-    }
-
-    /// Whose command a lease is of.
-    pub fn leased(&self, lease: &str) -> Option<Arc<Command>> {
-        let inner = self.inner();
-        let open = inner.open.get(inner.leases.get(lease)?)?;
-        Some(Arc::clone(&open.command))
-    }
-
-    /// Gives a receiver more time, and waits for the command to end otherwise. Gives when the lease runs out, and
-    /// whether the command is wanted no more.
-    pub async fn renew(
-        &self,
-        lease: &str,
-        more: Duration,
-        progress: Option<Value>,
-        wait: Duration,
-    ) -> Result<(Millis, bool), Failure> {
-        let expires_at = now() + millis(more);
-        let mut changes = {
-            let mut inner = self.inner();
-            let inner = &mut *inner;
-            let id = inner.leases.get(lease).ok_or(Failure::Refused(Refused::StaleLease))?;
-            let open = inner.open.get_mut(id).filter(|open| !open.ending);
-            let open = open.ok_or(Failure::Refused(Refused::StaleLease))?;
-            if let Some(progress) = progress {
-                open.progress = Some(progress);
-            }
-            open.change(|command| command.renew(lease, expires_at)).map_err(Failure::Refused)?;
-            open.schedule(&mut inner.due);
-            self.store.note(&open.command);
-            self.sooner.notify_one();
-            open.tell.subscribe()
-        };
-        let mut closing = self.closing.subscribe();
-        let gone = async {
-            while changes.borrow_and_update().command.is_leased_by(lease) && changes.changed().await.is_ok() {}
-        };
-        tokio::select! {
-            () = gone => {}
-            () = tokio::time::sleep(wait) => {}
-            () = closed(&mut closing) => {}
-        }
-        let seen = changes.borrow();
-        if seen.command.is_leased_by(lease) {
-            return Ok((expires_at, false));
-        }
-        // It has ended without this receiver; or it was taken back, and is to be handled again, by whoever has it then.
-        if seen.command.state.is_terminal() {
-            Ok((expires_at, true))
-        } else {
-            Err(Failure::Refused(Refused::StaleLease))
-        }
-    }
-
-    /// Takes a command back from a receiver that cannot handle it now.
-    pub async fn release(self: &Arc<Self>, lease: &str) -> Result<(), Failure> {
-        let id = self.leased(lease).ok_or(Failure::Refused(Refused::StaleLease))?.id.clone();
-        self.take_back(&id, lease, "its receiver gave it back").await
-    }
-
-    /// Takes back all that a daemon was given up to that moment: its program ended then. What the next one has stays.
-    pub async fn receiver_ended(self: &Arc<Self>, key: &Key, at: Millis) -> Result<usize, Failure> {
-        let held: Vec<(String, String)> = {
-            let mut inner = self.inner();
-            if let Some(queue) = inner.queues.get_mut(key) {
-                queue.ended_at = at;
-            }
-            let of_key = inner.open.values().filter(|open| open.key() == *key);
-            let leases = of_key.filter_map(|open| Some((&open.command.id, open.command.lease.as_ref()?)));
-            let before = leases.filter(|(_, lease)| lease.given_at().is_none_or(|given| given <= at));
-            before.map(|(id, lease)| (id.clone(), lease.id.clone())).collect()
-        };
-        for (id, lease) in &held {
-            match self.take_back(id, lease, "its daemon ended").await {
-                Ok(()) | Err(Failure::Refused(_)) => {}
-                Err(other) => return Err(other),
-            }
-        }
-        Ok(held.len())
-    }
-
-    async fn take_back(self: &Arc<Self>, id: &str, lease: &str, why: &str) -> Result<(), Failure> {
-        let ended = {
-            let mut inner = self.inner();
-            let inner = &mut *inner;
-            let open = inner.open.get_mut(id).filter(|open| open.command.is_leased_by(lease) && !open.ending);
-            let open = open.ok_or(Failure::Refused(Refused::StaleLease))?;
-            inner.leases.remove(lease);
-            let most = self.limits.attempts;
-            let mut next = open.command.as_ref().clone();
-            next.take_back(now(), most, why);
-            self.metrics.taken_back();
-            if !next.state.is_terminal() {
-                open.put(next);
-                open.schedule(&mut inner.due);
-                self.store.note(&open.command);
-                enqueue(&mut inner.queues, open.key(), &open.command);
-                // What its receiver has put there is nobody's result.
-                self.blobs.remove(id, |part| *part == Part::Params);
-                return Ok(());
-            }
-            open.ending = true;
-            next
-        };
-        self.finish(ended).await.map(drop)
-    }
-
-    /// Ends a command with a result. `lease` is the one that the receiver says it has.
-    pub async fn respond(self: &Arc<Self>, id: &str, lease: Option<&str>, outcome: Outcome) -> Result<Seen, Failure> {
-        self.end(id, |command| command.respond(lease, outcome, now())).await
-    }
-
-    /// Ends a command because its caller wants no result any more.
-    pub async fn cancel(self: &Arc<Self>, id: &str) -> Result<Seen, Failure> {
-        self.end(id, |command| command.cancel(now())).await
-    }
-
-    async fn end(
-        self: &Arc<Self>,
-        id: &str,
-        change: impl FnOnce(&mut Command) -> Result<(), Refused>,
-    ) -> Result<Seen, Failure> {
-        let ended = {
-            let mut inner = self.inner();
-            match inner.open.get_mut(id) {
-                Some(open) => {
-                    let mut next = open.command.as_ref().clone();
-                    change(&mut next).map_err(Failure::Refused)?;
-                    if open.ending {
-                        // Somebody was quicker by less than a wait for the disk.
-                        return Err(Failure::Refused(Refused::StaleLease));
-                    }
-                    open.ending = true;
-                    Some(next)
-                }
-                None => None,
-            }
-        };
-        match ended {
-            Some(next) => self.finish(next).await,
-            None => Err(self.ended(id).await),
-        }
-    }
-
-    /// Keeps the end of a command that is marked as ending, and tells it.
-    async fn finish(self: &Arc<Self>, ended: Command) -> Result<Seen, Failure> {
-        let broker = Arc::clone(self);
-        to_its_end(async move { broker.keep_end(ended).await }).await
-    }
-
-    async fn keep_end(&self, ended: Command) -> Result<Seen, Failure> {
-        let kept = self.store.finish(&ended).await;
-        let mut inner = self.inner();
-        if let Err(broken) = kept {
-            // It goes on as it was: whoever tries again may find a disk that works.
-            let inner = &mut *inner;
-            if let Some(open) = inner.open.get_mut(&ended.id) {
-                open.ending = false;
-                if open.command.state == State::Pending {
-                    enqueue(&mut inner.queues, open.key(), &open.command);
-                }
-            }
-            return Err(broken.into());
-        }
-        self.metrics.ended(&ended);
-        self.blobs.remove(&ended.id, |part| match (&ended.outcome, part) {
-            (Some(Outcome::Stored { lease: its, .. }), Part::Response { lease }) => lease == its,
-            _ => false,
-        });
-        let Some(mut open) = inner.open.remove(&ended.id) else { return Err(Failure::NotFound) };
-        if let Some(lease) = &open.command.lease {
-            inner.leases.remove(&lease.id);
-        }
-        if let Some(queue) = inner.queues.get_mut(&open.key()) {
-            queue.pending.remove(&ended.number);
-            queue.uploading.remove(&ended.number);
-        }
-        inner.tidy(&open.key());
-        open.put(ended);
-        open.schedule(&mut inner.due);
-        Ok(open.seen())
     }
 
     /// What waits and what is handed out, by daemon, with the age of what waits longest.
