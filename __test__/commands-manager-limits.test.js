@@ -248,6 +248,21 @@ describe("a manager", () => together({
     expect((await Promise.all(waiting)).flat()).toHaveLength(waiting.length)
     await one.end()
   },
+  async "lets go who does not take what was asked for"() {
+    const one = await bed.start({ args: ["--most-connections", "1"] })
+    const its = await one.deployment("stalled", "worker")
+    // More than the sockets of both sides hold.
+    await speaker(one, its).bring(Buffer.alloc(64 << 20, 1))
+    const [lease] = await its.worker.lease()
+    const { pathname, search } = new URL(lease.envelope.params.storageGetRequest.backend.url)
+    const stalled = net.connect(one.port, "127.0.0.1").on("error", () => {})
+    await new Promise((resolve) => stalled.once("connect", resolve))
+    stalled.write(`GET ${pathname}${search} HTTP/1.1\r\nhost: x\r\n\r\n`)
+    // There is one place: it is free again once whoever has it was let go.
+    await one.ok(200, "GET", "/healthz")
+    stalled.destroy()
+    await one.end()
+  },
   async "has places for so many connections, and takes the next when one is free"() {
     const one = await bed.start({ args: ["--most-connections", "2"] })
     const sockets = [1, 2].map(() => net.connect(one.port, "127.0.0.1"))

@@ -42,6 +42,23 @@ const attempts = async (deployment, count) => {
 }
 
 describe("a command", () => together({
+  async "takes its caller's trace along, and nothing that is none"() {
+    const its = await manager.deployment("traces", "worker")
+    const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    const traced = async (headers) => {
+      expect((await its.create("go", {}, { headers })).status).toBe(201)
+      const [{ envelope: { traceparent, tracestate } }] = await its.worker.lease()
+      return [traceparent, tracestate]
+    }
+    expect(await traced({ traceparent: parent, tracestate: ["a=1", "b=2"] })).toEqual([parent, "a=1,b=2"])
+    expect(await traced({ traceparent: parent })).toEqual([parent, undefined])
+    expect(await traced({ traceparent: parent, tracestate: `a=${"x".repeat(600)}` })).toEqual([parent, undefined])
+    expect(await traced({ traceparent: `cc-${parent.slice(3)}-more`, tracestate: "a=1" })).toEqual([`cc-${parent.slice(3)}-more`, "a=1"])
+    for (const none of ["", "00", `ff-${parent.slice(3)}`, `${parent}-more`, parent.toUpperCase(), parent.replace(/-0af[^-]*/, `-${"0".repeat(32)}`)]) {
+      expect([none, ...(await traced({ traceparent: none, tracestate: "a=1" }))]).toEqual([none, undefined, undefined])
+    }
+  },
+
   async "goes from its caller to its daemon, and its result back"() {
     const its = await manager.deployment("whole", "worker")
     const made = await its.create("sync", { params: inline({ since: "2026-05-01", text: "ключ \u{1f511} \u0000" }) }, { headers: { traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" } })

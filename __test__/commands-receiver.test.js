@@ -55,9 +55,9 @@ needs(missing).describe("with a manager", () => {
     test("a handler is told about its command", async () => {
       const deadline = new Date(Date.now() + 60_000)
       const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-      expect(await client.target("one").invoke("context", { a: 1 }, { deadline, traceparent })).toEqual({
+      expect(await client.target("one").invoke("context", { a: 1 }, { deadline, traceparent, tracestate: "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE" })).toEqual({
         input: { a: 1 }, params: { a: 1 }, attempt: 1, commandId: expect.stringMatching(/^cmd_/), deadline: deadline.toISOString(),
-        target: { resourceId: "one", resourceType: "daemon" }, traceparent, aborted: false, progress: "function",
+        target: { resourceId: "one", resourceType: "daemon" }, traceparent, tracestate: "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", aborted: false, progress: "function",
       })
     })
 

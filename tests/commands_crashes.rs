@@ -121,6 +121,7 @@ fn command(key: Option<u8>) -> Command {
         deadline: None,
         idempotency_key: key.map(|key| format!("key-{key}")),
         traceparent: None,
+        tracestate: None,
         state: State::Pending,
         attempt: 1,
         lease: None,

@@ -44,6 +44,7 @@ fn command(deadline: Option<u64>, uploads: bool) -> Command {
         deadline,
         idempotency_key: None,
         traceparent: None,
+        tracestate: None,
         state: if uploads { State::PendingUpload } else { State::Pending },
         attempt: 1,
         lease: None,

@@ -192,7 +192,8 @@ class CommandsClient {
       idempotencyKey: options.idempotencyKey ?? newKey(),
       targetResourceId: target,
     }
-    const headers = options.traceparent === undefined ? {} : { traceparent: options.traceparent }
+    const headers = {}
+    for (const trace of ["traceparent", "tracestate"]) if (options[trace] !== undefined) headers[trace] = options[trace]
     const backoff = new Backoff(...RETRY)
     for (let sendings = 1; ; sendings++) {
       let error

@@ -63,6 +63,7 @@ interface AnyContext {
   readonly target: { readonly resourceId: string; readonly resourceType: string }
   /** The caller's W3C trace context, where it sent one. */
   readonly traceparent: string | undefined
+  readonly tracestate: string | undefined
   /**
    * Tells the caller how far it is: any JSON of at most 4 KiB. The last value is what counts; some of those before it may
    * never be seen.
@@ -260,6 +261,7 @@ export interface SubmitOptions {
   idempotencyKey?: string
   /** W3C trace context, for the handler. */
   traceparent?: string
+  tracestate?: string
   /** Ends the sending. */
   signal?: AbortSignal
   /** Milliseconds after which it is given up. @default the client's */

@@ -143,6 +143,7 @@ class Lease {
       attempt,
       target: envelope.target,
       traceparent: envelope.traceparent,
+      tracestate: envelope.tracestate,
       progress: (value) => this.#tell(value),
     }
     try {

@@ -39,6 +39,7 @@ pub struct Command {
     pub idempotency_key: Option<String>,
     /// W3C Trace Context.
     pub traceparent: Option<String>,
+    pub tracestate: Option<String>,
     pub state: State,
     /// Which delivery it is at: 1 for the first.
     pub attempt: u32,

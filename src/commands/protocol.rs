@@ -256,6 +256,8 @@ pub struct Envelope {
     /// The caller's trace (W3C Trace Context), where it sent one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
 }
 
 /// Where a result goes.

@@ -28,13 +28,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
+use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::TlsAcceptor;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 /// A client that takes longer over a request's head has gone, or means ill. An idle connection ends after it as well, and
 /// clients are told: one that sends at that very moment would not know whether it was heard.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// The same between two pieces of a body.
+/// The same between two pieces of a body, and of an answer that its client is to take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long requests that are being answered may take when the manager ends.
 const GRACE: Duration = Duration::from_secs(10);
@@ -177,11 +178,14 @@ async fn answer<S>(stream: S, service: Router, mut ended: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // Who does not take what it asked for is let go.
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(BODY_TIMEOUT));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(32 * 1024)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,

@@ -4,6 +4,7 @@ use super::access::Caller;
 use super::extract::{Asked, Named};
 use super::leases::differs;
 use super::presigned::Origin;
+use super::trace::trace;
 use super::{Answer, Manager, Refusals};
 use crate::commands::blobs::Key;
 use crate::commands::broker::{Failure, Seen, to_its_end};
@@ -203,7 +204,7 @@ fn command(manager: &Manager, create: Create, headers: &HeaderMap) -> Result<Com
         Some(Body::Inline { inline_base64 }) => (bytes("params", &inline_base64)?, None),
         Some(Body::Storage { size, .. }) => (Vec::new(), Some(Upload { size, sha256: None })),
     };
-    let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let (traceparent, tracestate) = trace(headers);
     Ok(Command {
         id: format!("cmd_{}", uuid::Uuid::now_v7()),
         number: 0,
@@ -215,7 +216,8 @@ fn command(manager: &Manager, create: Create, headers: &HeaderMap) -> Result<Com
         created_at: now,
         deadline,
         idempotency_key: create.idempotency_key,
-        traceparent: traceparent.filter(|text| text.len() <= NAME_MAX).map(str::to_owned),
+        traceparent,
+        tracestate,
         state: if upload.is_some() { State::PendingUpload } else { State::Pending },
         attempt: 1,
         lease: None,

@@ -93,6 +93,7 @@ fn lease(manager: &Manager, origin: &Origin, command: &Command) -> Option<Lease>
                 storage_upload_request: origin.presign(manager, Operation::PutResponse, &command.id, &lease.id),
             },
             traceparent: command.traceparent.clone(),
+            tracestate: command.tracestate.clone(),
         },
     })
 }

@@ -23,6 +23,7 @@ mod presigned;
 mod ranges;
 mod refused;
 mod tokens;
+mod trace;
 
 pub use error::Answer;
 use openapi::{Document, Error, Refusals};

@@ -11,11 +11,11 @@ use serde_json::Value;
 /// The columns of a command, in the order in which `read` takes them.
 pub const ALL: &str = "number, id, deployment, target_id, target_type, name, params, created_at, deadline, \
     idempotency_key, traceparent, state, attempt, lease_id, lease_expires_at, finished_at, response, error, \
-    params_size, params_sha256, response_lease, response_size, response_sha256";
+    params_size, params_sha256, response_lease, response_size, response_sha256, tracestate";
 /// The same without what may be large.
 pub const BRIEF: &str = "number, id, deployment, target_id, target_type, name, x'', created_at, deadline, \
     idempotency_key, traceparent, state, attempt, lease_id, lease_expires_at, finished_at, NULL, NULL, NULL, NULL, \
-    NULL, NULL, NULL";
+    NULL, NULL, NULL, tracestate";
 
 /// A command, from the columns of [`ALL`].
 pub fn read(row: &Row<'_>) -> Result<Command> {
@@ -38,6 +38,7 @@ pub fn read(row: &Row<'_>) -> Result<Command> {
         deadline: millis(8)?,
         idempotency_key: row.get(9)?,
         traceparent: row.get(10)?,
+        tracestate: row.get(23)?,
         state,
         attempt: row.get(12)?,
         lease,

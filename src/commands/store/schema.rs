@@ -40,9 +40,10 @@ const STEPS: [&str; 2] = [
         expires_at INTEGER
     ) WITHOUT ROWID;
 ",
-    // Bodies beside the database. `params_sha256` is empty while parameters are still to come; `response_lease` is under
+    // The rest of a trace, and bodies beside the database. `params_sha256` is empty while parameters are still to come; `response_lease` is under
     // which lease the result was put there.
     "
+    ALTER TABLE commands ADD COLUMN tracestate TEXT;
     ALTER TABLE commands ADD COLUMN params_size INTEGER;
     ALTER TABLE commands ADD COLUMN params_sha256 BLOB;
     ALTER TABLE commands ADD COLUMN response_lease TEXT;

@@ -205,8 +205,8 @@ fn create(connection: &Connection, command: &Command, full: Option<u64>) -> Resu
         return Ok(Made::NoRoom { bytes });
     }
     let sql = "INSERT INTO commands (id, deployment, target_id, target_type, name, params, created_at, deadline,
-        idempotency_key, traceparent, state, attempt, params_size, params_sha256)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        idempotency_key, traceparent, state, attempt, params_size, params_sha256,
+        tracestate) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     connection.prepare_cached(sql)?.execute(params![
         command.id,
         command.deployment,
@@ -222,6 +222,7 @@ fn create(connection: &Connection, command: &Command, full: Option<u64>) -> Resu
         command.attempt,
         command.upload.and_then(|upload| upload.size).map(|size| size as i64),
         command.upload.map(|upload| digest(upload.sha256)),
+        command.tracestate,
     ])?;
     Ok(Made::New(connection.last_insert_rowid()))
 }
