@@ -41,6 +41,8 @@ impl Server {
 
     /// Adds what is to be waited on.
     pub fn add_to(&mut self, set: &mut PollSet) -> Option<usize> {
+        // Those who have their answer take no place: with all places theirs, nobody would be heard any more.
+        self.callers.retain(|caller| caller.stream.is_some());
         for caller in &mut self.callers {
             caller.key = caller.stream.as_ref().map_or(usize::MAX, |stream| set.add(stream));
         }
@@ -50,7 +52,6 @@ impl Server {
     /// Takes what has come since: whole requests, in order of their callers.
     pub fn requests(&mut self, set: &PollSet, accept: Option<usize>) -> Vec<(CallerId, Op)> {
         let mut requests = Vec::new();
-        self.callers.retain(|caller| caller.stream.is_some());
         for caller in &mut self.callers {
             if caller.key != usize::MAX
                 && set.ready(caller.key)
