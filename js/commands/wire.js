@@ -9,6 +9,8 @@ const fs = require("node:fs")
 const net = require("node:net")
 const { Answer } = require("./answer.js")
 
+/** For a connection to be made: an address whose owner is gone may never say so. */
+const CONNECT_MS = 5000
 /** For the rest of an answer that has begun. */
 const REST_MS = 5000
 /** Of connections that are silent: a long wait on one that is gone would never end. */
@@ -26,6 +28,11 @@ class Wire {
     this.#idle = idle
     socket.setNoDelay(true)
     socket.setKeepAlive(true, PROBE_MS)
+    if (socket.connecting) {
+      const timer = setTimeout(() => socket.destroy(new Error(`no connection within ${CONNECT_MS / 1000} s`)), CONNECT_MS)
+      // Over TLS it is there once that is agreed on.
+      for (const event of [socket.encrypted ? "secureConnect" : "connect", "close"]) socket.once(event, () => clearTimeout(timer))
+    }
     socket.on("data", (chunk) => this.#take(chunk))
     socket.on("end", () => this.#end())
     socket.on("error", (error) => this.#fail(error))
