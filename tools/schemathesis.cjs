@@ -7,13 +7,12 @@
 
 const { spawnSync } = require("node:child_process")
 const { existsSync, mkdirSync, rmSync } = require("node:fs")
-const { homedir } = require("node:os")
 const { join } = require("node:path")
+const { cacheDir } = require("./lib/cache.cjs")
 
 const VERSION = "4.32.5"
 
-const cache = process.env.ALIEN_TEST_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "alien-test")
-const folder = join(cache, `schemathesis-${VERSION}`)
+const folder = join(cacheDir(), `schemathesis-${VERSION}`)
 
 /** Where its program is, whether it is there or not. */
 const program = join(folder, "bin", "schemathesis")

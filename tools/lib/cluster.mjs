@@ -3,10 +3,11 @@
 import { spawn, spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
 import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, statSync } from "node:fs"
-import { homedir, tmpdir } from "node:os"
+import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { cacheDir } from "./cache.cjs"
 
 const sources = join(dirname(fileURLToPath(import.meta.url)), "../../tests/cluster")
 /** Which Kubernetes the modules in go.mod are; the components ask for it to be stamped. */
@@ -24,8 +25,7 @@ export function programPath() {
   const hash = createHash("sha256")
   const files = readdirSync(sources, { recursive: true }).map(String).filter((file) => statSync(join(sources, file)).isFile()).sort()
   for (const file of files) hash.update(file).update("\0").update(readFileSync(join(sources, file)))
-  const cache = process.env.ALIEN_TEST_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "alien-test")
-  return join(cache, `cluster-${hash.digest("hex").slice(0, 16)}`, "cluster")
+  return join(cacheDir(), `cluster-${hash.digest("hex").slice(0, 16)}`, "cluster")
 }
 
 /** Builds the program where it is not there yet. Safe from several processes at once: the first one to end wins. */
