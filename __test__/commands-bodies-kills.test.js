@@ -19,6 +19,7 @@ const LIFE = 400
 /** In bytes. */
 const SMALLEST = 150_001
 const LARGEST = 2_000_000
+const ARGS = ["--most-attempts", "1000"]
 
 jest.setTimeout(15 * 60_000)
 
@@ -26,8 +27,7 @@ const bed = managerBed()
 
 test(`killed with -9 at ${MOMENTS} moments while bodies come and go (seed ${seed})`, async () => {
   const random = numbers(seed)
-  const start = (more) => bed.start({ args: ["--most-attempts", "1000"], ...more })
-  let manager = await start()
+  let manager = await bed.start({ args: ARGS })
   const its = await manager.deployment("load", "worker")
   /** By command: the digest of the parameters that were acknowledged, and of the result that was. */
   const [sent, given] = [new Map(), new Map()]
@@ -100,25 +100,13 @@ test(`killed with -9 at ${MOMENTS} moments while bodies come and go (seed ${seed
     }
   }
 
-  async function kill() {
-    const old = manager
-    let started
-    old.killed = true
-    old.next = new Promise((resolve) => (started = resolve))
-    old.child.kill("SIGKILL")
-    await old.ended
-    old.agent.destroy()
-    manager = await start({ data: old.data })
-    started()
-  }
-
   const callers = Promise.all(Array.from({ length: CALLERS }, (_, index) => caller(index)))
   const receivers = Promise.all(Array.from({ length: RECEIVERS }, receiver))
   const load = Promise.all([callers, receivers])
   load.catch(() => {})
   for (let moment = 0; moment < MOMENTS && wrong.length === 0; moment++) {
     await Promise.race([load, new Promise((resolve) => setTimeout(resolve, random() * LIFE))])
-    await kill()
+    await bed.replace(manager, ARGS, (next) => (manager = next))
   }
   calling = false
   await callers
@@ -140,7 +128,7 @@ test(`killed with -9 at ${MOMENTS} moments while bodies come and go (seed ${seed
   expect(sent.size).toBeGreaterThan(MOMENTS / 2)
 
   // Of all that came, the results are left, and what nobody has completed.
-  await kill()
+  await bed.replace(manager, ARGS, (next) => (manager = next))
   const { commands } = await manager.ok(200, "GET", "/v1/commands", { token: its.token })
   expect(commands.filter(({ state }) => state !== "SUCCEEDED")).toEqual([])
   await eventually(() => files(manager), (names) => names.every((name) => /^cmd_[^.]+\.response\.lease_[^.]+$/.test(name)))

@@ -16,6 +16,7 @@ const RECEIVERS = 3
 const LIFE = 250
 /** In seconds: a lease whose manager was killed runs out soon. */
 const LEASE = 1
+const ARGS = ["--most-attempts", "1000"]
 
 jest.setTimeout(15 * 60_000)
 
@@ -23,7 +24,7 @@ const bed = managerBed()
 
 test(`killed with -9 at ${MOMENTS} moments under load (seed ${seed})`, async () => {
   const random = numbers(seed)
-  let manager = await bed.start({ args: ["--most-attempts", "1000"] })
+  let manager = await bed.start({ args: ARGS })
   const its = await manager.deployment("load", ...DAEMONS)
   const tokens = Object.fromEntries(DAEMONS.map((daemon) => [daemon, its[daemon].token]))
   /** What has been acknowledged: by command, the parameter it was made with, and the answer that its response was. */
@@ -94,18 +95,6 @@ test(`killed with -9 at ${MOMENTS} moments under load (seed ${seed})`, async () 
     }
   }
 
-  async function killed() {
-    const old = manager
-    let started
-    old.killed = true
-    old.next = new Promise((resolve) => (started = resolve))
-    old.child.kill("SIGKILL")
-    await old.ended
-    old.agent.destroy()
-    manager = await bed.start({ data: old.data, args: ["--most-attempts", "1000"] })
-    started()
-  }
-
   /** How a command that has ended is told: its result, or its state. */
   const outcome = ({ state, response }) => (state === "SUCCEEDED" ? outline(response.response) : state)
 
@@ -116,7 +105,7 @@ test(`killed with -9 at ${MOMENTS} moments under load (seed ${seed})`, async () 
   for (let moment = 0; moment < MOMENTS && wrong.length === 0; moment++) {
     await Promise.race([load, new Promise((resolve) => setTimeout(resolve, random() * LIFE))])
     const known = [...results]
-    await killed()
+    await bed.replace(manager, ARGS, (next) => (manager = next))
     // Some of what had been acknowledged, at once: nothing may be known only a little later.
     for (const [id, result] of known.slice(-10)) {
       const read = await manager.ok(200, "GET", `/v1/commands/${id}`, { token: its.token })
@@ -143,7 +132,7 @@ test(`killed with -9 at ${MOMENTS} moments under load (seed ${seed})`, async () 
   for (const [id, result] of seen) if (result !== "CANCELLED") expect(given.get(id)).toContain(result)
   for (const [id, result] of seen) if (result !== "CANCELLED") expect(result.split(" under ")[0]).toBe(made.get(id))
   // And so it stays.
-  await killed()
+  await bed.replace(manager, ARGS, (next) => (manager = next))
   for (const [id, result] of seen) expect([id, outcome(await manager.ok(200, "GET", `/v1/commands/${id}`, { token: its.token }))]).toEqual([id, result])
   const { commands } = await manager.ok(200, "GET", "/v1/commands?state=DISPATCHED", { token: its.token })
   const { commands: pending } = await manager.ok(200, "GET", "/v1/commands?state=PENDING", { token: its.token })

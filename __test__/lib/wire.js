@@ -53,12 +53,22 @@ function managerBed() {
     }
   }
 
+  /** Kills a manager with -9 and starts another in its place, which `take` is given before those hear of it who wait for `next`. */
+  async function replace(old, args, take) {
+    let started
+    old.killed = true
+    old.next = new Promise((resolve) => (started = resolve))
+    await old.end("SIGKILL")
+    take(await start({ data: old.data, args }))
+    started()
+  }
+
   afterAll(async () => {
     await Promise.all([...running].map((child) => new Promise((resolve) => (child.once("close", resolve), child.kill("SIGKILL")))))
     fs.rmSync(folder, { recursive: true, force: true })
   })
 
-  return { folder, start }
+  return { folder, replace, start }
 }
 
 /** The calls of the protocol. */
