@@ -288,11 +288,12 @@ impl World {
                     (known.lease, known.end) = (None, Some((State::Succeeded, Some(answer))));
                 }
                 (State::Pending, ..) => known.lease = None,
-                (State::Dispatched, Some(lease), _) => assert!(found.is_leased_by(lease)),
-                // It was given back, and that is not known.
-                (State::Dispatched, None, _) => {
+                (State::Dispatched, Some(lease), _) if found.is_leased_by(lease) => {}
+                // It was given back, and that is not known; nor who may have got it since.
+                (State::Dispatched, ..) => {
                     let lease = found.lease.as_ref().expect("a lease").id.clone();
                     self.broker.release(&lease).await.expect("a release");
+                    known.lease = None;
                     known.end = (found.attempt == ATTEMPTS).then_some((State::Failed, None));
                 }
                 (state, lease, answer) => panic!("{state:?}, with lease {lease:?} and answer {answer:?}"),
