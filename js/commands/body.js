@@ -17,6 +17,7 @@ const RETRY = [100, 2000]
 const TRIES = 6
 /** In what a result is wanted. */
 const FORMS = ["json", "bytes", "stream"]
+const UTF8 = new TextDecoder("utf-8", { fatal: true })
 
 /** A value as JSON; `undefined` is null. What JSON cannot hold throws a TypeError. */
 function encode(value) {
@@ -82,7 +83,7 @@ function sized(stream, size) {
 function read(bytes) {
   try {
     // An empty body is what some senders mean by none.
-    return bytes.length === 0 ? null : JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes))
+    return bytes.length === 0 ? null : JSON.parse(UTF8.decode(bytes))
   } catch {
     // Node's words quote the text, which may be secret.
     throw undecodable(`its ${bytes.length} bytes are not JSON in UTF-8`)

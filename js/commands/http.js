@@ -13,11 +13,17 @@ class Unreachable extends CommandError {
   }
 }
 
+/** What needs no encoding in a path or query, as all that we ask for ourselves. */
+const PLAIN = /^[\w./~%?=&:-]*$/
+
 /** A manager, and the connections to it. */
 class Connection {
   #base
+  #root
   #server
   #headers
+  /** What every call of the manager begins with, and the token that it is for. */
+  #common = { token: undefined, lines: undefined }
 
   /**
    * @param {string} address with or without the `/v1` that all calls begin with
@@ -26,6 +32,7 @@ class Connection {
    */
   constructor(address, caFile, headers = {}) {
     this.#base = parse(address)
+    this.#root = `${this.#base.origin}/`
     this.#server = new Server(this.#base, caFile)
     this.#headers = headers
   }
@@ -46,12 +53,12 @@ class Connection {
    */
   async call(method, path, { token, json, body, headers, ...how }) {
     how.signal?.throwIfAborted()
-    const { url, own, server } = this.#way(path)
+    const { url, target, own, server } = this.#way(path)
     const sent = json === undefined ? body : JSON.stringify(json)
-    const all = { accept: "application/json", ...headers, ...(own ? { ...this.#headers, ...bearer(token) } : {}) }
-    if (json !== undefined) all["content-type"] = "application/json"
-    if (sent !== undefined || method !== "GET") all["content-length"] = sent === undefined ? 0 : Buffer.byteLength(sent)
-    const head = heading(method, url, all)
+    const about = { ...headers }
+    if (json !== undefined) about["content-type"] = "application/json"
+    if (sent !== undefined || method !== "GET") about["content-length"] = sent === undefined ? 0 : Buffer.byteLength(sent)
+    const head = heading(method, target, own ? this.#beginning(token) : lines({ host: url.host, ...ACCEPT }), about)
     try {
       const { status, headers, bytes } = await exchange(server, head, sent, how)
       return { status, headers, bytes, json: parseJson(bytes) }
@@ -76,9 +83,10 @@ class Connection {
    */
   async upload(method, path, { token, headers, length, iterator, begin, signal }) {
     signal?.throwIfAborted()
-    const { url, own, server } = this.#way(path)
+    const { url, target, own, server } = this.#way(path)
     const framing = length === undefined ? { "transfer-encoding": "chunked" } : { "content-length": length }
-    const head = heading(method, url, { accept: "application/json", ...headers, ...(own ? bearer(token) : {}), ...framing, expect: "100-continue", connection: "close" })
+    const about = { ...ACCEPT, ...headers, ...(own ? bearer(token) : {}), ...framing, expect: "100-continue", connection: "close" }
+    const head = heading(method, target, lines({ host: url.host }), about)
     try {
       const { status, headers, bytes } = await send(server.connect(), head, iterator, { signal, chunked: length === undefined, begin })
       return { status, headers, json: parseJson(bytes) }
@@ -96,10 +104,11 @@ class Connection {
    */
   async open(method, path, { token, headers, signal }) {
     signal?.throwIfAborted()
-    const { url, own, server } = this.#way(path)
+    const { url, target, own, server } = this.#way(path)
+    const about = { accept: "*/*", ...headers, ...(own ? bearer(token) : {}), connection: "close" }
     const unreachable = (error) => (signal?.aborted ? signal.reason : new Unreachable(url, reason(error)))
     try {
-      const { body, ...answer } = await receive(server.connect(), heading(method, url, { accept: "*/*", ...headers, ...(own ? bearer(token) : {}), connection: "close" }), { signal })
+      const { body, ...answer } = await receive(server.connect(), heading(method, target, lines({ host: url.host }), about), { signal })
       return { ...answer, body: guarded(body, unreachable) }
     } catch (error) {
       throw unreachable(error)
@@ -108,9 +117,28 @@ class Connection {
 
   /** What is not the manager's, such as a store with presigned URLs, gets neither its connections nor our token. */
   #way(path) {
+    const plain = this.#plain(path)
+    if (plain !== undefined) return { url: this.#base, target: plain, own: true, server: this.#server }
     const url = this.url(path)
     const own = url.origin === this.#base.origin
-    return { url, own, server: own ? this.#server : new Server(url) }
+    return { url, target: `${url.pathname}${url.search}`, own, server: own ? this.#server : new Server(url) }
+  }
+
+  /** The path and query of a call of the manager, where they are seen without taking a URL apart. */
+  #plain(path) {
+    let target
+    if (path.startsWith(this.#root)) target = path.slice(this.#root.length - 1)
+    else if (!/^https?:/i.test(path)) target = `${this.#base.pathname}${path.startsWith("/") ? path.slice(1) : path}`
+    else return undefined
+    return PLAIN.test(target) && !target.includes("/.") ? target : undefined
+  }
+
+  /** What every call of the manager begins with. */
+  #beginning(token) {
+    if (this.#common.token !== token || this.#common.lines === undefined) {
+      this.#common = { token, lines: lines({ host: this.#base.host, ...ACCEPT, ...this.#headers, ...bearer(token) }) }
+    }
+    return this.#common.lines
   }
 
   /** Closes what is kept open. */
@@ -141,10 +169,12 @@ async function* guarded(body, tell) {
   }
 }
 
-/** A request's head. */
-function heading(method, url, headers) {
+const ACCEPT = { accept: "application/json" }
+
+/** A request's head; `beginning` is its first headers, as they are sent. */
+function heading(method, target, beginning, headers) {
   if (!/^[A-Z]+$/.test(method)) throw misuse(`there is no method ${JSON.stringify(method)}`)
-  return `${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines({ host: url.host, ...headers })}\r\n`
+  return `${method} ${target} HTTP/1.1\r\n${beginning}${lines(headers)}\r\n`
 }
 
 /** Headers as they are sent. */

@@ -6,6 +6,7 @@
 // Whoever holds no lease any more answers nothing: the command is somebody else's.
 
 const { INLINE_MAX, decode, encode, inline, toSource, upload } = require("./body.js")
+const { Ending } = require("./ending.js")
 const { CommandError } = require("./errors.js")
 const { isTransient } = require("./http.js")
 const { collect } = require("./source.js")
@@ -35,10 +36,10 @@ class Lease {
   #manager
   #its
   #lease
-  /** The handler's signal. */
-  #controller = new AbortController()
+  /** The end of the handler's time. */
+  #ending = new Ending()
   /** Ends what is done beside the handler, once that is over. */
-  #over = new AbortController()
+  #over = new Ending()
   /** Aborts when the process is about to end. */
   #stopped
   #length
@@ -46,6 +47,7 @@ class Lease {
   #ends
   #renewable = true
   #timer
+  #renewal
   #progress
 
   /**
@@ -68,20 +70,22 @@ class Lease {
   async run(handlers) {
     const { envelope, commandId } = this.#lease
     this.#limit()
-    this.#keep()
+    this.#renewal = setTimeout(() => this.#keep(), Math.min(FIRST_RENEWAL_MS, this.#part))
     const handling = this.#handle(handlers)
     let response
     try {
-      response = await Promise.race([handling, aborted(this.#controller.signal)])
+      response = await this.#ending.unless(handling)
     } catch (error) {
       response = failure(error)
-      if (error !== this.#reason) this.#log(`"${envelope.command}" (${commandId}) failed: ${QUIET.includes(response.code) ? response.code : (error?.stack ?? text(error))}`)
+      if (error !== this.#ending.reason) this.#log(`"${envelope.command}" (${commandId}) failed: ${QUIET.includes(response.code) ? response.code : (error?.stack ?? text(error))}`)
     } finally {
       clearTimeout(this.#timer)
+      clearTimeout(this.#renewal)
       this.#over.abort(OVER)
     }
-    if (this.#reason === undefined || this.#reason.code === "HANDLER_TIMEOUT") return this.#respond(response)
-    if (this.#reason.code !== "RECEIVER_STOPPED") return
+    const { reason } = this.#ending
+    if (reason === undefined || reason.code === "HANDLER_TIMEOUT") return this.#respond(response)
+    if (reason.code !== "RECEIVER_STOPPED") return
     // Whoever gets it next should not begin while this one still ends.
     const settled = new AbortController()
     handling.catch(() => {}).finally(() => settled.abort())
@@ -109,11 +113,14 @@ class Lease {
 
   /** How bodies come and go. */
   get #way() {
-    return { connection: this.#manager.connection, signal: this.#controller.signal, token: () => this.#manager.token() }
-  }
-
-  get #reason() {
-    return this.#controller.signal.aborted ? this.#controller.signal.reason : undefined
+    const [manager, ending] = [this.#manager, this.#ending]
+    return {
+      connection: manager.connection,
+      get signal() {
+        return ending.signal
+      },
+      token: () => manager.token(),
+    }
   }
 
   #log(text) {
@@ -121,23 +128,26 @@ class Lease {
   }
 
   #abort(code, message) {
-    if (!this.#controller.signal.aborted) this.#controller.abort(new CommandError({ code, message, retryable: code !== "COMMAND_CANCELLED" }))
+    // Each error takes its stack along.
+    if (this.#ending.reason === undefined) this.#ending.abort(new CommandError({ code, message, retryable: code !== "COMMAND_CANCELLED" }))
   }
 
   async #handle(handlers) {
     const { envelope, commandId, attempt } = this.#lease
-    const { signal } = this.#controller
+    const ending = this.#ending
     const found = handlers.find(envelope.command)
     const params = await decode(envelope.params ?? inline(Buffer.alloc(0)), found.takes, this.#way)
     const input = await handlers.check(envelope.command, found, params)
-    signal.throwIfAborted()
+    if (ending.reason !== undefined) throw ending.reason
     const streams = found.takes === "stream"
     // A handler that leaves it alone is not to end the process by that.
     if (streams) params.on("error", () => {})
     const context = {
       input,
       ...(streams ? { size: params.size } : { params }),
-      signal,
+      get signal() {
+        return ending.signal
+      },
       deadline: envelope.deadline === undefined ? undefined : new Date(envelope.deadline),
       commandId,
       attempt,
@@ -163,10 +173,10 @@ class Lease {
       throw new CommandError({ code: "HANDLER_ERROR", message: `the handler's result cannot be JSON: ${error.message}` })
     }
     const { maxInlineBytes = INLINE_MAX, storageUploadRequest } = this.#lease.envelope.responseHandling
-    const { signal } = this.#controller
-    if (signal.aborted) {
+    const { reason } = this.#ending
+    if (reason !== undefined) {
       source.discard(value)
-      throw signal.reason
+      throw reason
     }
     if (source.size <= maxInlineBytes || storageUploadRequest === undefined) {
       const bytes = source.size > maxInlineBytes ? undefined : (source.bytes ?? (await collect(source, maxInlineBytes)))
@@ -185,7 +195,7 @@ class Lease {
   /** Sets the time that the handler has. It changes with each renewal. */
   #limit() {
     clearTimeout(this.#timer)
-    if (this.#over.signal.aborted) return
+    if (this.#over.reason !== undefined) return
     const { deadline } = this.#lease.envelope
     const untilDeadline = deadline === undefined ? Infinity : Date.parse(deadline) - Date.now()
     const untilLease = this.#ends - Math.min(MARGIN_MS, this.#part) - now()
@@ -201,7 +211,6 @@ class Lease {
   async #keep() {
     const { signal } = this.#over
     const backoff = new Backoff(...RETRY)
-    await pause(Math.min(FIRST_RENEWAL_MS, this.#part), signal)
     while (!signal.aborted && this.#renewable) {
       const began = now()
       const waitSeconds = Math.min(RENEWAL_WAIT_SECONDS, this.#part / 1000)
@@ -285,7 +294,7 @@ class Lease {
         if (status < 300) return
         // It has ended otherwise, or is somebody else's.
         if (status === 404 || status === 409 || status === 410) {
-          if (this.#reason === undefined) this.#log(`the result of ${commandId} came too late (${status})`)
+          if (this.#ending.reason === undefined) this.#log(`the result of ${commandId} came too late (${status})`)
           return
         }
         why = `the manager answers with ${status}`
@@ -312,11 +321,6 @@ function tooLarge(bytes, limits) {
   const error = new CommandError({ code: "RESPONSE_TOO_LARGE", message: `the handler's result has ${size} than can be sent${most === undefined ? "" : `: ${most}`}`, httpStatusCode: 413 })
   error.details = { ...(bytes === undefined ? {} : { bytes }), ...limits }
   return error
-}
-
-/** Rejects with the signal's reason. */
-function aborted(signal) {
-  return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }))
 }
 
 /** What was thrown, as an answer. */

@@ -4,6 +4,7 @@
 // away is waited for.
 
 const { setMaxListeners } = require("node:events")
+const { setImmediate: others } = require("node:timers/promises")
 const { CommandError } = require("./errors.js")
 const { Handlers } = require("./handlers.js")
 const { refusal, retryAfter } = require("./http.js")
@@ -110,6 +111,8 @@ class CommandReceiver {
         early = 0
         interval = pollIntervalMs
         this.#begin(answer.leases)
+        // What has come in meanwhile may end some: then one question is for all their places.
+        await others()
       } else if (now() - began >= waitSeconds * 1000 * EARLY && waitSeconds > 0) {
         early = 0
       } else if (++early === 1 && waitSeconds > 0) {
