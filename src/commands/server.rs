@@ -166,9 +166,16 @@ async fn accept(
 async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, service: Router, ended: watch::Receiver<bool>) {
     // Answers are small and awaited: none is held back to fill a packet.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return answer(stream, service, ended).await };
+    match tls {
+        None => answer(stream, service, ended).await,
+        // In memory of its own: it is four times as large, and every connection would be as large as the largest.
+        Some(tls) => Box::pin(greet_by_tls(stream, tls, service, ended)).await,
+    }
+}
+
+async fn greet_by_tls(stream: TcpStream, tls: TlsAcceptor, service: Router, ended: watch::Receiver<bool>) {
     match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => answer(stream, service, ended).await,
+        Ok(Ok(stream)) => answer(Box::new(stream), service, ended).await,
         Ok(Err(error)) => tracing::debug!(%error, "a client could not begin TLS"),
         Err(_) => {}
     }
