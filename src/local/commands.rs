@@ -15,7 +15,7 @@ use super::helper::Helper;
 use super::layout::{Layout, make_dir, unusable};
 use super::version::{Declared, Document, stamped};
 use crate::engine::event::Events;
-use crate::engine::manager::External;
+use crate::engine::manager::{Administrator, External, Grant};
 use crate::engine::plan::{Action, Fields};
 use crate::error::Report;
 use crate::sandbox::ids::Ids;
@@ -23,20 +23,13 @@ use crate::sandbox::{Mount, Program, Sandbox};
 use crate::supervisor::protocol::Phase;
 use crate::supervisor::spec::{self, EndNotice, LogLimits, Spec};
 use crate::sys::file::put;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{Method, Request};
-use http_body_util::BodyExt;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Whose daemon it is: no user's deployment can be called so.
 pub const DEPLOYMENT: &str = "@manager";
@@ -46,8 +39,6 @@ pub const TOKEN_DIR: &str = "/run/alien-commands";
 /// Below the ports that systems give out by themselves; which one follows from the state directory's path.
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 12_000;
-/// It answers within milliseconds, or something is wrong with it.
-const ANSWER: Duration = Duration::from_secs(10);
 
 /// The means to run and to ask the manager.
 pub struct Commands<'a> {
@@ -167,7 +158,7 @@ impl Commands<'_> {
         callers.url = Some(format!("http://{}:{port}", Ipv4Addr::LOCALHOST));
         callers.external.remove(deployment);
         if !callers.tokens.contains_key(deployment) {
-            let token = self.token(json!({ "role": "invoke", "deploymentId": deployment })).await?;
+            let token = self.grant(deployment, Grant::Invoke).await?;
             callers.tokens.insert(deployment.to_owned(), token);
         }
         self.write_callers(&callers)
@@ -180,8 +171,7 @@ impl Commands<'_> {
         let token = match fs::read_to_string(&file) {
             Ok(token) if !token.is_empty() => token,
             _ => {
-                let token =
-                    self.token(json!({ "role": "receive", "deploymentId": deployment, "resourceId": id })).await?;
+                let token = self.grant(deployment, Grant::Receive(id)).await?;
                 let write = || {
                     fs::create_dir_all(&dir)?;
                     // Whatever user the program runs as; outside, the state directory keeps others out.
@@ -202,9 +192,7 @@ impl Commands<'_> {
         if !dir.exists() {
             return Ok(());
         }
-        // Where it does not answer, the token goes with its file: nobody has it any more.
-        let query = format!("/v1/tokens?role=receive&deploymentId={deployment}&resourceId={id}");
-        let _ = self.ask(Method::DELETE, &query, None).await;
+        self.revoke(deployment, Grant::Receive(id)).await;
         fs::remove_dir_all(&dir).map_err(|error| unusable(&dir, &error))?;
         let _ = dir.parent().map(fs::remove_dir);
         self.end_if_unused(events).await
@@ -220,7 +208,7 @@ impl Commands<'_> {
     ) -> Result<(), Report> {
         let mut callers = self.callers();
         if callers.tokens.remove(deployment).is_some() {
-            let _ = self.ask(Method::DELETE, &format!("/v1/tokens?role=invoke&deploymentId={deployment}"), None).await;
+            self.revoke(deployment, Grant::Invoke).await;
             self.write_callers(&callers)?;
         }
         self.dismiss_elsewhere(&mut callers, deployment, external).await?;
@@ -288,41 +276,23 @@ impl Commands<'_> {
         make().map_err(|error| unusable(&file, &error))
     }
 
-    async fn token(&self, wanted: Value) -> Result<String, Report> {
-        let made = self.ask(Method::POST, "/v1/tokens", Some(wanted)).await?;
-        Ok(made["token"].as_str().unwrap_or_default().to_owned())
+    /// The manager here, with the right to everything in it.
+    fn manager(&self) -> Result<Administrator, Report> {
+        let url = url(self.layout);
+        Administrator::new(&url, &url, &self.administrator()?)
     }
 
-    /// Asks the manager as its administrator.
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Report> {
-        let url = url(self.layout);
-        let failed = |why: String| {
-            Report::new("MANAGER_UNREACHABLE", format!("the manager at {url} does not answer: {why}"))
-                .retryable()
-                .status(503)
-                .hint("its log is deployments/@manager/daemons/manager/log in the state directory")
-        };
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{url}{path}"))
-            .header(AUTHORIZATION, format!("Bearer {}", self.administrator()?))
-            .header(CONTENT_TYPE, "application/json")
-            .body(body.map_or_else(String::new, |body| body.to_string()))
-            .map_err(|error| failed(error.to_string()))?;
-        let answer = async {
-            let client = Client::builder(TokioExecutor::new()).build_http::<String>();
-            let answer = client.request(request).await.map_err(|error| failed(error.to_string()))?;
-            let status = answer.status();
-            let body = answer.into_body().collect().await.map_err(|error| failed(error.to_string()))?;
-            Ok((status, body.to_bytes()))
-        };
-        let late = || Err(failed(format!("no answer within {ANSWER:?}")));
-        let (status, text) = tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| late())?;
-        let body: Value = serde_json::from_slice(&text).unwrap_or_default();
-        if !status.is_success() {
-            return Err(failed(format!("{status} {}", body["message"].as_str().unwrap_or_default())));
+    async fn grant(&self, deployment: &str, grant: Grant<'_>) -> Result<String, Report> {
+        let granted = self.manager()?.grant(deployment, grant).await;
+        granted
+            .map_err(|error| error.hint("its log is deployments/@manager/daemons/manager/log in the state directory"))
+    }
+
+    /// Best effort: where it does not answer, the token goes with its file, and nobody has it any more.
+    async fn revoke(&self, deployment: &str, grant: Grant<'_>) {
+        if let Ok(manager) = self.manager() {
+            let _ = manager.revoke(deployment, grant).await;
         }
-        Ok(body)
     }
 
     /// The manager as a daemon: our program is all of its image.
