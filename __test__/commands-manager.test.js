@@ -161,6 +161,17 @@ describe("a wait", () => together({
     const [lease] = await its.worker.lease()
     expect(await wakes(its.worker.renew(lease, { waitSeconds: LONG }), () => its.cancel(id))).toMatchObject({ status: 200, body: { cancelled: true } })
   },
+  async "with a renewal that comes after its command was cancelled tells that, as often as it is sent, to its receiver"() {
+    const its = await manager.deployment("late-renew", "worker", "other")
+    const id = await its.submit("go", { targetResourceId: "worker" })
+    const [lease] = await its.worker.lease()
+    await its.cancel(id)
+    for (let time = 0; time < 2; time++) {
+      expect(await its.worker.renew(lease)).toMatchObject({ status: 200, body: { cancelled: true, leaseExpiresAt: lease.leaseExpiresAt } })
+    }
+    expect(await its.other.renew(lease)).toMatchObject({ status: 404, body: { code: "LEASE_NOT_FOUND" } })
+    expect((await its.worker.release(lease)).status).toBe(409)
+  },
   async "ends with what there is when its time is over"() {
     const its = await manager.deployment("wake-over", "worker")
     expect(await its.worker.lease({ waitSeconds: 0.05 })).toEqual([])
@@ -250,6 +261,7 @@ describe("a deadline", () => together({
     // Seen in the count of those that ended: nobody has asked for either.
     await eventually(() => manager.call("GET", "/metrics", { token: ADMIN }), ({ text }) => text.includes('alien_commands_ended_total{state="expired"} 2'))
     for (const id of [waits, other]) expect(await its.read(id)).toMatchObject({ state: "EXPIRED" })
+    expect(await its.worker.renew(lease)).toMatchObject({ status: 200, body: { cancelled: true } })
     expect(await its.worker.succeed(lease)).toMatchObject({ status: 410, body: { code: "COMMAND_EXPIRED" } })
     expect(await its.cancel(other)).toMatchObject({ status: 410 })
     expect(await its.worker.lease()).toEqual([])
@@ -385,7 +397,7 @@ describe("cancelling", () => together({
     const [lease] = await its.worker.lease()
     expect(await its.cancel(id)).toMatchObject({ status: 200, body: { state: "CANCELLED" } })
     expect(await its.worker.succeed(lease)).toMatchObject({ status: 409, body: { code: "CONFLICT", details: { state: "CANCELLED" } } })
-    expect(await its.worker.renew(lease)).toMatchObject({ status: 404 })
+    expect(await its.worker.renew(lease)).toMatchObject({ status: 200, body: { cancelled: true } })
   },
   async "a command that has ended changes nothing"() {
     const its = await manager.deployment("cancel-late", "worker")

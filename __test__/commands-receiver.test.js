@@ -140,6 +140,15 @@ needs(missing).describe("with a manager", () => {
     expect(proxy.requests.filter((request) => request.startsWith("PUT"))).toHaveLength(1)
   })
 
+  test("a command that is cancelled before its lease was renewed once ends its handler as a cancelled one", async () => {
+    const daemon = await its.receiver("early")
+    const { commandId } = await client.target("early").submit("hold", { name: "early" })
+    await daemon.until(/^begun early 1$/)
+    await client.cancel(commandId)
+    await daemon.until(/^aborted early /)
+    expect(daemon.stdout).toContain("aborted early COMMAND_CANCELLED CommandError\n")
+  })
+
   test("a lease is renewed for as long as its handler runs", async () => {
     // Long enough for a machine that stands still for a second.
     const daemon = await its.receiver("renewing", { options: { leaseSeconds: 3 } })

@@ -74,6 +74,9 @@ impl Broker {
         let Some(mut open) = inner.open.remove(&ended.id) else { return Err(Failure::NotFound) };
         if let Some(lease) = &open.command.lease {
             inner.leases.remove(&lease.id);
+            if matches!(ended.state, State::Cancelled | State::Expired) {
+                inner.unwanted.put(lease, open.key(), now());
+            }
         }
         if let Some(queue) = inner.queues.get_mut(&open.key()) {
             queue.pending.remove(&ended.number);

@@ -1,5 +1,6 @@
 //! What is held in memory: commands that have not ended, and for each daemon those that wait.
 
+use super::unwanted::Unwanted;
 use super::{Key, Seen};
 use crate::commands::clock::Millis;
 use crate::commands::command::{Command, Refused};
@@ -15,7 +16,7 @@ pub struct Open {
     pub progress: Option<Value>,
     /// Told of every change; the last one before it is dropped is the end.
     pub tell: watch::Sender<Seen>,
-    /// Its end is on its way to the disk: nobody else may end it, hand it out or renew its lease meanwhile.
+    /// Its end is on its way to the disk: nobody else may end it or hand it out meanwhile, and nothing else of it is written.
     pub ending: bool,
     /// Its moment in [`Inner::due`].
     pub due: Option<Millis>,
@@ -45,6 +46,7 @@ pub struct Inner {
     pub queues: HashMap<Key, Queue>,
     /// Command by lease.
     pub leases: HashMap<String, String>,
+    pub unwanted: Unwanted,
     pub due: Due,
 }
 

@@ -1,6 +1,6 @@
 //! The receivers' side: who has which command, and for how long.
 
-use super::held::{Inner, enqueue};
+use super::held::{Inner, Open, enqueue};
 use super::{Broker, Failure, Key, closed};
 use crate::commands::blobs::Part;
 use crate::commands::clock::{Millis, millis, now};
@@ -72,11 +72,11 @@ impl Broker {
         handed
     }
 
-    /// Whose command a lease is of.
-    pub fn leased(&self, lease: &str) -> Option<Arc<Command>> {
+    /// Whose a lease is, or was until its command was cancelled or expired.
+    pub fn holder(&self, lease: &str) -> Option<Key> {
         let inner = self.inner();
-        let open = inner.open.get(inner.leases.get(lease)?)?;
-        Some(Arc::clone(&open.command))
+        let open = inner.leases.get(lease).and_then(|id| inner.open.get(id));
+        open.map(Open::key).or_else(|| inner.unwanted.get(lease, now()).map(|(key, _)| key.clone()))
     }
 
     /// Gives a receiver more time, and waits for the command to end otherwise. Gives when the lease runs out, and
@@ -92,15 +92,20 @@ impl Broker {
         let mut changes = {
             let mut inner = self.inner();
             let inner = &mut *inner;
-            let id = inner.leases.get(lease).ok_or(Failure::Refused(Refused::StaleLease))?;
-            let open = inner.open.get_mut(id).filter(|open| !open.ending);
-            let open = open.ok_or(Failure::Refused(Refused::StaleLease))?;
+            let Some(id) = inner.leases.get(lease) else {
+                let unwanted = inner.unwanted.get(lease, now());
+                return unwanted.map(|(_, at)| (*at, true)).ok_or(Failure::Refused(Refused::StaleLease));
+            };
+            let open = inner.open.get_mut(id).ok_or(Failure::Refused(Refused::StaleLease))?;
             if let Some(progress) = progress {
                 open.progress = Some(progress);
             }
             open.change(|command| command.renew(lease, expires_at)).map_err(Failure::Refused)?;
             open.schedule(&mut inner.due);
-            self.store.note(&open.command);
+            // One that is just being ended is told so in a moment; where the disk refuses that, it goes on.
+            if !open.ending {
+                self.store.note(&open.command);
+            }
             self.sooner.notify_one();
             open.tell.subscribe()
         };
@@ -127,7 +132,7 @@ impl Broker {
 
     /// Takes a command back from a receiver that cannot handle it now.
     pub async fn release(self: &Arc<Self>, lease: &str) -> Result<(), Failure> {
-        let id = self.leased(lease).ok_or(Failure::Refused(Refused::StaleLease))?.id.clone();
+        let id = self.inner().leases.get(lease).cloned().ok_or(Failure::Refused(Refused::StaleLease))?;
         self.take_back(&id, lease, "its receiver gave it back").await
     }
 

@@ -7,6 +7,7 @@ mod ends;
 mod held;
 mod leases;
 mod time;
+mod unwanted;
 mod uploads;
 
 use super::blobs::Blobs;

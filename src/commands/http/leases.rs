@@ -157,8 +157,8 @@ pub struct Released {}
 /// # Errors
 /// 404 for a lease that is not there, or is another daemon's.
 fn must_hold(manager: &Manager, caller: &Caller, lease: &str) -> Result<(), Answer> {
-    let command = manager.broker.leased(lease);
-    let ours = command.filter(|command| caller.0.may_receive(&command.deployment, &command.target.resource_id));
+    let holder = manager.broker.holder(lease);
+    let ours = holder.filter(|(deployment, resource)| caller.0.may_receive(deployment, resource));
     if ours.is_none() && caller.0.resource().is_none() {
         return Err(Answer::forbidden());
     }
