@@ -163,6 +163,16 @@ needs(missing).describe("with a manager and a daemon", () => {
     })
   })
 
+  test("go through what serves the manager below a path of its own", async () => {
+    const proxy = await its.proxy(({ url }) => (url.startsWith("/below/commands/v1/") ? { url: url.slice("/below/commands".length) } : { status: 404 }))
+    const address = `${proxy.url}/below/commands`
+    await its.receiver("below", { options: { url: address } })
+    const target = (await its.client({ managerUrl: address })).target("below")
+    const value = "x".repeat(200_000)
+    expect(await target.invoke("echo", value)).toBe(value)
+    expect(proxy.requests.filter((request) => request.includes("/payload?"))).toHaveLength(4)
+  })
+
   test("256 MiB go from caller to handler and back, and no process needs memory for them", async () => {
     const size = 256 * MIB
     const { token } = await its.token("invoke")

@@ -34,7 +34,9 @@ class Connection {
     this.#base = parse(address)
     this.#root = `${this.#base.origin}/`
     this.#server = new Server(this.#base, caFile)
-    this.#headers = headers
+    // Where something between takes the prefix away, the manager has to know it for the addresses of bodies.
+    const prefix = this.#base.pathname.slice(0, -1)
+    this.#headers = { ...(prefix === "" ? {} : { "x-forwarded-prefix": prefix }), ...headers }
   }
 
   /** Where a call goes: `path` is absolute below the manager's address, or a whole URL. */

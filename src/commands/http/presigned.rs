@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-/// Where the manager is, as whoever asks has reached it: `http://host:port`; empty where the request does not say.
+/// Where the manager is, as whoever asks has reached it: `http://host:port/prefix`; empty where the request does not say.
 ///
 /// A request that lies about it gets addresses that lead elsewhere, and nobody else gets those.
 pub struct Origin(String);
@@ -36,7 +36,13 @@ impl Origin {
         // What ends TLS before us, or begins it, says so.
         let forwarded = header("x-forwarded-proto").map(str::to_ascii_lowercase);
         let forwarded = forwarded.as_deref().filter(|proto| ["http", "https"].contains(proto));
-        Origin(format!("{}://{host}", forwarded.unwrap_or(scheme)))
+        // And what takes the beginning of the path away; or the client, which knows what it asked for.
+        let is_path = |path: &&str| {
+            path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%".contains(&byte))
+        };
+        let prefix = header("x-forwarded-prefix").and_then(|prefixes| prefixes.split(',').next());
+        let prefix = prefix.map(|prefix| prefix.trim().trim_end_matches('/')).filter(is_path);
+        Origin(format!("{}://{host}{}", forwarded.unwrap_or(scheme), prefix.unwrap_or_default()))
     }
 
     /// A request that lets do that, for an hour.
