@@ -280,10 +280,12 @@ describe("a manager", () => together({
   async "that was away ends at once what has run out meanwhile"() {
     let one = await bed.start()
     const its = await one.deployment("away", "worker")
-    const id = await its.submit("go", { deadline: new Date(Date.now() + 300).toISOString() })
-    one.child.kill("SIGKILL")
-    await one.ended
-    await new Promise((resolve) => setTimeout(resolve, 400))
+    // Far enough for the command to be made before, however busy the machine is.
+    const deadline = Date.now() + 3000
+    const id = await its.submit("go", { deadline: new Date(deadline).toISOString() })
+    expect(await its.read(id)).toMatchObject({ state: "PENDING" })
+    await one.end("SIGKILL")
+    await eventually(() => Date.now() > deadline)
     one = await bed.start({ data: one.data })
     expect(await one.ok(200, "GET", `/v1/commands/${id}?wait=${LONG}`, { token: its.token })).toMatchObject({ state: "EXPIRED" })
     await one.end()
