@@ -394,7 +394,7 @@ needs(missing).describe("with a manager and a daemon", () => {
 
   test("what a manager does not take is said", async () => {
     expect(await its.process.kill("SIGTERM")).toBe(0)
-    await its.start("--most-body-bytes", "1000000", "--most-storage-bytes", "1000000000")
+    await its.start(["--most-body-bytes", "1000000", "--most-storage-bytes", "1000000000"])
     const large = await failure(target.invoke("sum", Buffer.alloc(1_000_001)))
     expect(large).toMatchObject({ code: "PARAMS_TOO_LARGE", context: { bytes: 1_000_001, managerCode: "BODY_TOO_LARGE", details: { mostBodyBytes: 1_000_000 } }, httpStatusCode: 413 })
     // Of a stream nobody knows before; whoever sends it hears at once, however much there is left of it.
@@ -407,7 +407,7 @@ needs(missing).describe("with a manager and a daemon", () => {
     expect(result).toMatchObject({ code: "DEPLOYMENT_COMMAND_ERROR", context: { errorCode: "RESPONSE_TOO_LARGE", errorMessage: expect.stringContaining("1000001 bytes"), errorDetails: { bytes: 1_000_001, mostBodyBytes: 1_000_000 } } })
     expect(await failure(target.invoke("kind", { kind: "generator", bytes: 1_000_001 }))).toMatchObject({ context: { errorCode: "RESPONSE_TOO_LARGE" } })
     await its.process.kill("SIGTERM")
-    await its.start("--most-storage-bytes", "100000")
+    await its.start(["--most-storage-bytes", "100000"])
     expect(await failure(target.invoke("sum", Buffer.alloc(200_000)))).toMatchObject({ code: "COMMAND_CREATION_FAILED", context: { managerCode: "STORAGE_FULL" }, httpStatusCode: 507 })
     expect(await failure(target.invoke("big", { bytes: 200_000 }))).toMatchObject({ context: { errorCode: "MANAGER_HTTP_ERROR", errorMessage: expect.stringContaining("507 STORAGE_FULL") } })
   })

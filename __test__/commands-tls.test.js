@@ -2,31 +2,25 @@
 
 // A manager that speaks TLS: with whom it may be spoken to, and certificates that are renewed under way.
 
-const { execFileSync, spawnSync } = require("node:child_process")
+const { spawnSync } = require("node:child_process")
 const fs = require("node:fs")
 const net = require("node:net")
 const path = require("node:path")
 const tls = require("node:tls")
 const { CommandsClient } = require("@alienplatform/core/commands")
+const { authority, missing: noOpenssl } = require("./lib/authority.js")
 const { cli, eventually, failure, needs } = require("./lib/bed.js")
 const { missing, testManager } = require("./lib/manager.js")
-const { program } = require("./lib/wire.js")
+const { program } = require("./lib/process.js")
 
-const without = missing ?? (spawnSync("openssl", ["version"]).error === undefined ? undefined : "openssl is not installed")
+const without = missing ?? noOpenssl
 
 needs(without).describe("a manager that speaks TLS", () => {
   const manager = testManager({ start: false })
   const at = (name) => path.join(manager.folder, name)
   const certificate = ["--tls-certificate", at("server.pem"), "--tls-key", at("server.key")]
-  const openssl = (...args) => execFileSync("openssl", args, { stdio: "pipe" })
+  let issue
 
-  /** A certificate for 127.0.0.1, signed by the tests' own authority; `{certificate, key}` in PEM. */
-  function issue(serial) {
-    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", at("new.key"), "-out", at("new.csr"), "-subj", `/CN=manager ${serial}`)
-    fs.writeFileSync(at("new.ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost")
-    openssl("x509", "-req", "-in", at("new.csr"), "-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-set_serial", `${serial}`, "-days", "2", "-extfile", at("new.ext"), "-out", at("new.pem"))
-    return { certificate: fs.readFileSync(at("new.pem")), key: fs.readFileSync(at("new.key")) }
-  }
   /** Replaces a file as those do who renew certificates: whole. */
   function put(name, contents) {
     fs.writeFileSync(at(`${name}.next`), contents, { mode: 0o600 })
@@ -45,12 +39,12 @@ needs(without).describe("a manager that speaks TLS", () => {
   }
 
   beforeAll(async () => {
-    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", at("ca.key"), "-out", at("ca.pem"), "-subj", "/CN=the tests", "-days", "2")
+    issue = authority(manager.folder).issue
     const { certificate: pem, key } = issue(1)
     put("server.pem", pem)
     put("server.key", key)
     manager.ca = fs.readFileSync(at("ca.pem"))
-    await manager.start(...certificate)
+    await manager.start(certificate)
   })
 
   test("its callers and its daemons use it, and check who it is", async () => {
@@ -130,7 +124,7 @@ needs(without).describe("a manager that speaks TLS", () => {
 
   test("plain HTTP on an open network is spoken where that is said", async () => {
     await manager.process.kill("SIGTERM")
-    await manager.start("--allow-plain-http", "--listen", "0.0.0.0:0")
+    await manager.start(["--allow-plain-http"], "0.0.0.0:0")
     expect(manager.url).toMatch(/^http:\/\/0\.0\.0\.0:/)
     expect((await fetch(`${manager.url}/healthz`)).status).toBe(200)
   })

@@ -2,36 +2,14 @@
 
 // A real manager of commands for one test file, real receivers, and what may stand between them and it.
 
-const { spawn } = require("node:child_process")
 const fs = require("node:fs")
 const http = require("node:http")
 const https = require("node:https")
 const os = require("node:os")
 const path = require("node:path")
 const { CommandsClient } = require("@alienplatform/core/commands")
-const { eventually, isAlive, processesWith, removeTree, root } = require("./bed.js")
-
-const PROGRAM = path.join(root, "alien-manager")
-const ADMIN = "the-tests-own-administrator"
-
-/** A child process with what it printed, as text. */
-function start(program, args, options) {
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], ...options })
-  const its = { child, pid: child.pid, stdout: "", stderr: "" }
-  child.stdout.setEncoding("utf8").on("data", (text) => (its.stdout += text))
-  child.stderr.setEncoding("utf8").on("data", (text) => (its.stderr += text))
-  its.ended = new Promise((resolve) => child.on("close", (code, signal) => resolve(code ?? signal)))
-  its.signal = (name) => child.kill(name)
-  its.kill = (name = "SIGKILL") => (child.kill(name), its.ended)
-  /** Until so many lines match; gives all that match. */
-  its.until = async (pattern, count = 1) => {
-    const matching = () => its.stdout.split("\n").filter((line) => pattern.test(line))
-    const so = () => ({ enough: matching().length >= count, stdout: its.stdout, stderr: its.stderr, ended: child.exitCode ?? child.signalCode })
-    await eventually(so, ({ enough }) => enough)
-    return matching()
-  }
-  return its
-}
+const { eventually, isAlive, processesWith, removeTree } = require("./bed.js")
+const { ADMIN, program: PROGRAM, start, startManager } = require("./process.js")
 
 /** All that a stream has, as text. */
 async function whole(stream) {
@@ -48,15 +26,11 @@ function testManager({ start: startsItself = true } = {}) {
   const its = { folder, deployment: "edge", admin: ADMIN }
   let listen = "127.0.0.1:0"
 
-  /** Starts the manager; a second time where the first one was. */
-  its.start = async (...more) => {
-    const file = path.join(folder, "admin")
-    fs.writeFileSync(file, ADMIN)
-    const where = more.includes("--listen") ? [] : ["--listen", listen]
-    its.process = start(PROGRAM, ["serve", "--data", path.join(folder, "data"), ...where, "--admin-token-file", file, ...more])
+  /** Starts the manager, by default where the one before was, with these arguments. */
+  its.start = async (args = [], at = undefined) => {
+    its.process = startManager({ data: path.join(folder, "data"), listen: at ?? listen, args })
     pids.add(its.process.pid)
-    const [line] = await its.process.until(/"url"/)
-    its.url = JSON.parse(line).url
+    its.url = await its.process.listening
     listen = new URL(its.url).host
   }
   its.ask = async (method, where, body, token = ADMIN) => {

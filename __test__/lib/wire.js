@@ -2,15 +2,11 @@
 
 // A real manager in a folder of its own, and the wire protocol spoken to it by hand: what the tests say is what travels.
 
-const { spawn } = require("node:child_process")
 const fs = require("node:fs")
 const http = require("node:http")
 const os = require("node:os")
 const path = require("node:path")
-const { root } = require("./bed.js")
-
-const program = path.join(root, "alien-manager")
-const ADMIN = "the-admin-of-the-tests"
+const { ADMIN, startManager } = require("./process.js")
 
 /** Bytes, or JSON, as a body that travels in a message; and back. */
 const inline = (value) => ({ mode: "inline", inlineBase64: (Buffer.isBuffer(value) ? value : Buffer.from(JSON.stringify(value))).toString("base64") })
@@ -19,25 +15,16 @@ const outline = ({ inlineBase64 }) => JSON.parse(Buffer.from(inlineBase64, "base
 /** A folder in which managers run, one after the other. At the file's end they have ended and it is gone. */
 function managerBed() {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "alien-manager-test-"))
-  const adminFile = path.join(folder, "admin")
-  fs.writeFileSync(adminFile, `${ADMIN}\n`, { mode: 0o600 })
   const running = new Set()
   let folders = 0
 
   /** Starts a manager; gives it once it listens, or tells how it ended before. */
-  async function start({ data = path.join(folder, `data-${++folders}`), listen = "127.0.0.1:0", args = [], via = [] } = {}) {
-    const [first, ...rest] = [...via, program, "serve", "--data", data, "--listen", listen, "--admin-token-file", adminFile, ...args]
-    const child = spawn(first, rest, { stdio: ["ignore", "pipe", "pipe"] })
-    const said = { stdout: "", stderr: "" }
-    for (const name of ["stdout", "stderr"]) child[name].setEncoding("utf8").on("data", (text) => (said[name] += text))
-    const ended = new Promise((resolve) => child.once("close", (code, signal) => resolve(code ?? signal)))
+  async function start({ data = path.join(folder, `data-${++folders}`), ...how } = {}) {
+    const said = startManager({ data, ...how })
+    const { child, ended } = said
     running.add(child)
     ended.then(() => running.delete(child))
-    const url = await new Promise((resolve, reject) => {
-      child.once("error", reject)
-      child.stdout.on("data", () => said.stdout.endsWith("\n") && resolve(JSON.parse(said.stdout).url))
-      ended.then((code) => reject(Object.assign(new Error(`the manager ended with ${code}: ${said.stderr}`), { code, ...said })))
-    })
+    const url = await said.listening
     // A connection for each call: one that lies idle is ended by the manager in the moment in which it would be used again.
     const agent = new http.Agent()
     return {
@@ -137,4 +124,4 @@ function speaker(url, agent) {
 
 const success = (value) => ({ status: "success", response: inline(value) })
 
-module.exports = { ADMIN, inline, managerBed, outline, program, success }
+module.exports = { ADMIN, inline, managerBed, outline, success }

@@ -162,24 +162,14 @@ class CommandsClient {
 
   /** Says that the parameters are there. Saying it twice is as good as once. */
   async #complete(id, size, signal, hold, ends) {
-    const backoff = new Backoff(...RETRY)
-    for (;;) {
-      let error
-      try {
-        const query = hold > 0 ? `?wait=${(hold / 1000).toFixed(3)}` : ""
-        const answer = await this.#connection.call("POST", `${place(id)}/upload-complete${query}`, { token: this.#token, json: { size }, signal, timeoutMs: COMPLETE_MS + hold })
-        if (answer.status < 300) return answer.json ?? { state: "PENDING" }
-        error = refusal(`that the parameters of ${id} are there`, answer)
-        if (!isTransient(answer)) throw error
-      } catch (thrown) {
-        if (!(thrown instanceof Unreachable)) throw thrown
-        error = thrown
-      }
-      const delay = backoff.next()
-      if (now() + delay > ends) throw error
-      await pause(delay, signal)
-      signal?.throwIfAborted()
-    }
+    const query = hold > 0 ? `?wait=${(hold / 1000).toFixed(3)}` : ""
+    const how = { token: this.#token, json: { size }, signal, timeoutMs: COMPLETE_MS + hold }
+    return insist(() => this.#connection.call("POST", `${place(id)}/upload-complete${query}`, how), {
+      what: `that the parameters of ${id} are there`,
+      taken: ({ status, json }) => (status < 300 ? (json ?? { state: "PENDING" }) : undefined),
+      ends,
+      signal,
+    })
   }
 
   /** Sent again when no answer comes: the idempotency key makes one command of all sendings. */
@@ -194,30 +184,24 @@ class CommandsClient {
     }
     const headers = {}
     for (const trace of ["traceparent", "tracestate"]) if (options[trace] !== undefined) headers[trace] = options[trace]
-    const backoff = new Backoff(...RETRY)
-    for (let sendings = 1; ; sendings++) {
-      let error
-      let after = 0
-      try {
-        const holdMs = Math.min(hold, HOLD_MS, Math.max(0, ends - now()))
-        const timeoutMs = Math.min(CALL_MS + holdMs, Math.max(0, ends - now()) + TRAVEL_MS)
-        const query = holdMs > 0 ? `?wait=${(holdMs / 1000).toFixed(3)}` : ""
-        const answer = await this.#connection.call("POST", `v1/commands${query}`, { token: this.#token, json, headers, timeoutMs })
-        if (answer.status < 300 && typeof answer.json?.commandId === "string") return answer.json
-        error = refusal(`the command "${name}"`, answer)
-        after = retryAfter(answer) ?? 0
-        if (answer.json?.code === "COMMAND_EXPIRED") throw expired(name, {})
-        if (answer.status === 413) throw tooLarge(name, params, error)
-        if (!isTransient(answer)) throw notCreated(name, json, error)
-      } catch (thrown) {
-        if (!(thrown instanceof Unreachable)) throw thrown
-        error = thrown
-      }
-      const delay = Math.max(backoff.next(), after)
-      if (sendings === SENDINGS || now() + delay > ends) throw notCreated(name, json, error)
-      await pause(delay, options.signal)
-      options.signal?.throwIfAborted()
+    const send = () => {
+      const left = Math.max(0, ends - now())
+      const holdMs = Math.min(hold, HOLD_MS, left)
+      const query = holdMs > 0 ? `?wait=${(holdMs / 1000).toFixed(3)}` : ""
+      return this.#connection.call("POST", `v1/commands${query}`, { token: this.#token, json, headers, timeoutMs: Math.min(CALL_MS + holdMs, left + TRAVEL_MS) })
     }
+    return insist(send, {
+      what: `the command "${name}"`,
+      taken: ({ status, json }) => (status < 300 && typeof json?.commandId === "string" ? json : undefined),
+      refused: (error, answer) => {
+        if (answer.json?.code === "COMMAND_EXPIRED") return expired(name, {})
+        return answer.status === 413 ? tooLarge(name, params, error) : notCreated(name, json, error)
+      },
+      late: (error) => notCreated(name, json, error),
+      most: SENDINGS,
+      ends,
+      signal: options.signal,
+    })
   }
 
   /** Waits until a command has ended. */
@@ -241,25 +225,13 @@ class CommandsClient {
 
   /** A command as it is when it ends, or after `hold` ms; `late` gives the error where no answer has come by `ends`. */
   async #hold(id, hold, signal, ends, late) {
-    const backoff = new Backoff(...RETRY)
-    for (;;) {
-      let error
-      try {
-        const path = `${place(id)}?wait=${(hold / 1000).toFixed(3)}`
-        const timeoutMs = Math.min(CALL_MS + hold, Math.max(0, ends - now()) + TRAVEL_MS)
-        const answer = await this.#connection.call("GET", path, { token: this.#token, signal, timeoutMs })
-        if (answer.status === 200 && answer.json !== undefined) return answer.json
-        error = refusal(`the question for ${id}`, answer)
-        if (!isTransient(answer)) throw error
-      } catch (thrown) {
-        if (!(thrown instanceof Unreachable)) throw thrown
-        error = thrown
-      }
-      const delay = backoff.next()
-      if (now() + delay > ends) throw late(error)
-      await pause(delay, signal)
-      signal?.throwIfAborted()
+    const path = `${place(id)}?wait=${(hold / 1000).toFixed(3)}`
+    const send = () => {
+      const timeoutMs = Math.min(CALL_MS + hold, Math.max(0, ends - now()) + TRAVEL_MS)
+      return this.#connection.call("GET", path, { token: this.#token, signal, timeoutMs })
     }
+    const taken = ({ status, json }) => (status === 200 ? json : undefined)
+    return insist(send, { what: `the question for ${id}`, taken, late, ends, signal })
   }
 
   async #ask(method, path, what, { signal, json, timeoutMs = CALL_MS } = {}) {
@@ -298,6 +270,39 @@ class CommandsClient {
     const { code = "UNKNOWN", message = "it does not say why", details } = response ?? {}
     const failed = { ...context, errorCode: code, errorMessage: message, ...(details === undefined ? {} : { errorDetails: details }) }
     throw new CommandError({ code: "DEPLOYMENT_COMMAND_ERROR", message: `"${name}" (${commandId}) failed: ${code}: ${message}`, context: failed, httpStatusCode: 502 })
+  }
+}
+
+/**
+ * Sends a call until the manager has taken it: one that is away or busy is asked again, ever more slowly, until `ends`.
+ *
+ * @param {() => Promise<object>} send makes the call once
+ * @param {object} how
+ * @param {string} how.what the call, in the words of errors
+ * @param {(answer: object) => unknown} how.taken what is wanted of an answer; undefined where it is a refusal
+ * @param {(error: Error, answer: object) => Error} [how.refused] what is thrown for an answer that asking again does not change
+ * @param {(error: Error) => Error} [how.late] what is thrown when there is no more time, or it was sent `most` times
+ */
+async function insist(send, { what, taken, refused = (error) => error, late = (error) => error, ends, signal, most = Infinity }) {
+  const backoff = new Backoff(...RETRY)
+  for (let sendings = 1; ; sendings++) {
+    let error
+    let after = 0
+    try {
+      const answer = await send()
+      const wanted = taken(answer)
+      if (wanted !== undefined) return wanted
+      error = refusal(what, answer)
+      if (!isTransient(answer)) throw refused(error, answer)
+      after = retryAfter(answer) ?? 0
+    } catch (thrown) {
+      if (!(thrown instanceof Unreachable)) throw thrown
+      error = thrown
+    }
+    const delay = Math.max(backoff.next(), after)
+    if (sendings === most || now() + delay > ends) throw late(error)
+    await pause(delay, signal)
+    signal?.throwIfAborted()
   }
 }
 
