@@ -295,6 +295,12 @@ export interface ManagerOptions {
    * @default the deployment's name
    */
   deploymentId?: string
+  /**
+   * A file with PEM certificates that an `https://` manager's own is to be signed with, in place of the system's. Daemons and
+   * callers are given its contents: with others, daemons start anew.
+   * @default `ALIEN_COMMANDS_CA_FILE`, else the system's, and in daemons Node's
+   */
+  caFile?: string
 }
 
 /** Options of Local. */

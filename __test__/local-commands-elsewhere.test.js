@@ -5,10 +5,31 @@
 const fs = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
+const { authority, missing: noOpenssl } = require("./lib/authority.js")
 const { eventually, failure, needs, processesWith, stackOf, testBed, tool } = require("./lib/bed.js")
 const { missing, testManager } = require("./lib/manager.js")
 
 jest.setTimeout(60_000)
+
+/** Daemons that tell where their commands come from, once they are prepared. */
+function daemons(bed) {
+  let node
+  const receiver = (id) => new alien.Daemon(id).code({ type: "image", image: node }).commandsEnabled(true).permissions("p")
+  return {
+    async prepare() {
+      const { nodeImage, receiverFiles } = await tool("node-image.mjs")
+      const program = path.join(bed.folder, "handlers.js")
+      fs.writeFileSync(program, `
+        const { command, runReceiver } = require("@alienplatform/core/commands")
+        command("where", () => ({ url: process.env.ALIEN_COMMANDS_URL, id: process.env.ALIEN_DEPLOYMENT_ID }))
+        command("authority", () => require("node:fs").readFileSync(process.env.ALIEN_COMMANDS_CA_FILE, "utf8"))
+        runReceiver()`)
+      node = `oci:${await nodeImage(path.join(bed.folder, "node"), { tag: "1", program, files: receiverFiles() })}:1`
+    },
+    receiver,
+    stack: () => stackOf("far", receiver("one")),
+  }
+}
 
 needs(missing).describe("a manager elsewhere", () => {
   const bed = testBed()
@@ -21,20 +42,9 @@ needs(missing).describe("a manager elsewhere", () => {
     const { json } = await there.ask("GET", "/v1/tokens")
     return json.tokens.filter(({ role }) => role !== "admin").map(({ role, deploymentId, resourceId }) => [deploymentId, role, resourceId].filter(Boolean).join(" ")).sort()
   }
-  let node
+  const { prepare, receiver, stack } = daemons(bed)
 
-  beforeAll(async () => {
-    const { nodeImage, receiverFiles } = await tool("node-image.mjs")
-    const program = path.join(bed.folder, "handlers.js")
-    fs.writeFileSync(program, `
-      const { command, runReceiver } = require("@alienplatform/core/commands")
-      command("where", () => ({ url: process.env.ALIEN_COMMANDS_URL, id: process.env.ALIEN_DEPLOYMENT_ID }))
-      runReceiver()`)
-    node = `oci:${await nodeImage(path.join(bed.folder, "node"), { tag: "1", program, files: receiverFiles() })}:1`
-  }, 60_000)
-
-  const receiver = (id) => new alien.Daemon(id).code({ type: "image", image: node }).commandsEnabled(true).permissions("p")
-  const stack = () => stackOf("far", receiver("one"))
+  beforeAll(prepare, 60_000)
 
   test("gives tokens for what is deployed here, and nothing is started", async () => {
     const deployment = await bed.deploy(stack(), given())
@@ -101,5 +111,63 @@ needs(missing).describe("a manager elsewhere", () => {
     expect(fs.existsSync(file("client.json"))).toBe(false)
     expect(fs.existsSync(file("elsewhere"))).toBe(false)
     await eventually(() => ours().length === 0)
+  })
+})
+
+needs(missing ?? noOpenssl).describe("a manager elsewhere, whose certificate is of an authority that nobody else knows", () => {
+  const bed = testBed()
+  const there = testManager({ start: false })
+  const { prepare, stack } = daemons(bed)
+  const at = (name) => path.join(there.folder, name)
+  const manager = (more) => ({ url: there.url, token: there.admin, ...more })
+  const pem = () => fs.readFileSync(at("ca.pem"), "utf8")
+
+  beforeAll(async () => {
+    await prepare()
+    const { certificate, key } = authority(there.folder).issue(1)
+    fs.writeFileSync(at("server.pem"), certificate)
+    fs.writeFileSync(at("server.key"), key, { mode: 0o600 })
+    there.ca = pem()
+    await there.start(["--tls-certificate", at("server.pem"), "--tls-key", at("server.key")])
+  }, 60_000)
+
+  test("is not asked by who does not trust it, and gets no token", async () => {
+    const error = await failure(alien.deploy(stack(), bed.options({ manager: manager() })))
+    expect(error).toMatchObject({ code: "MANAGER_UNREACHABLE", message: expect.stringMatching(/certificate/i) })
+    expect(await alien.deployments(bed.options())).toEqual([])
+  })
+
+  test("is trusted by whoever deploys, daemons and callers, once the file is named", async () => {
+    const deployment = await bed.deploy(stack(), { manager: manager({ caFile: at("ca.pem") }) })
+    expect(await deployment.invoke("one", "where")).toEqual({ url: there.url, id: "far" })
+    expect(await deployment.invoke("one", "authority")).toBe(pem())
+    const { code, stdout } = await bed.cli(["commands", "invoke", "one", "where", "-n", "far", "--json"])
+    expect({ code, answer: JSON.parse(stdout) }).toMatchObject({ code: 0, answer: { url: there.url } })
+    const { changes } = await alien.plan(stack(), bed.options({ manager: manager({ caFile: at("ca.pem") }) }))
+    expect(changes.map(({ action }) => action)).toEqual(["none"])
+  })
+
+  test("other certificates mean a new version, which the command line and the environment bring as well", async () => {
+    fs.appendFileSync(at("ca.pem"), fs.readFileSync(at("server.pem")))
+    const stackFile = path.join(bed.folder, "alien.js")
+    fs.writeFileSync(stackFile, `module.exports = ${JSON.stringify(stack())}`)
+    const options = { env: { ALIEN_COMMANDS_ADMIN_TOKEN: there.admin } }
+    const named = ["--file", stackFile, "--manager", there.url, "--manager-ca-file", at("ca.pem")]
+    const { stdout } = await bed.cli(["plan", ...named, "--json"], options)
+    expect(JSON.parse(stdout).changes).toMatchObject([{ id: "one", action: "update", fields: [{ path: "commandsAuthority" }] }])
+    expect(await bed.cli(["deploy", ...named], options)).toMatchObject({ code: 0 })
+    expect(await (await alien.connect(bed.options({ name: "far" }))).invoke("one", "authority")).toBe(pem())
+    const env = { ...options.env, ALIEN_COMMANDS_CA_FILE: at("ca.pem") }
+    const { stdout: again } = await bed.cli(["plan", ...named.slice(0, -2), "--json"], { env })
+    expect(JSON.parse(again).changes).toMatchObject([{ action: "none" }])
+  })
+
+  test("a file that is none is told before anything is done", async () => {
+    for (const [caFile, why] of [[at("none.pem"), /none\.pem cannot be used: No such file/], [at("server.key"), /server\.key cannot be used: it holds no certificate/]]) {
+      const error = await failure(alien.deploy(stack(), bed.options({ manager: manager({ caFile }) })))
+      expect(error.issues).toMatchObject([{ path: ["manager", "caFile"], message: expect.stringMatching(why) }])
+    }
+    const plain = await failure(alien.deploy(stack(), bed.options({ manager: { ...manager({ caFile: at("ca.pem") }), url: "http://127.0.0.1:9" } })))
+    expect(plain.issues).toMatchObject([{ path: ["manager", "caFile"], message: "goes with an https:// address" }])
   })
 })

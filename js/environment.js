@@ -15,6 +15,7 @@ function defaults(env = process.env) {
     mirrors: env.ALIEN_REGISTRY_MIRRORS || "",
     dockerConfig: env.REGISTRY_AUTH_FILE || path.join(env.DOCKER_CONFIG || path.join(home, ".docker"), "config.json"),
     helper: helperPath(),
+    commandsCaFile: env.ALIEN_COMMANDS_CA_FILE || "",
     kubeconfig: env.KUBECONFIG || "",
     homeKubeconfig: path.join(home, ".kube", "config"),
     kubernetesServiceHost: env.KUBERNETES_SERVICE_HOST || "",

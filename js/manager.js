@@ -16,14 +16,14 @@ const FORWARDED = { "x-forwarded-proto": "http" }
  * @param {object} options the engine's, with the deployment's name
  * @param {{signal?: AbortSignal}} how
  * @param {Function} top the public function that was called; it must not have awaited anything yet
- * @returns {Promise<{managerUrl: string, deploymentId: string, token: string, headers?: object, close: () => void}>}
+ * @returns {Promise<{managerUrl: string, deploymentId: string, token: string, ca?: string, headers?: object, close: () => void}>}
  * @throws {AlienError} `MANAGER_NOT_FOUND`
  */
 async function forCallers(options, how, top) {
   const { platform = "local", local, name } = options
   if (platform === "local") return callerOf(local?.stateDir ?? require("./environment.js").stateDir(), name)
-  const { url, token, deploymentId, close } = await require("./way.js").openWay(options, how, top)
-  return { managerUrl: url, deploymentId, token, headers: FORWARDED, close }
+  const { url, token, deploymentId, ca, close } = await require("./way.js").openWay(options, how, top)
+  return { managerUrl: url, deploymentId, token, ca: ca ?? undefined, headers: FORWARDED, close }
 }
 
 /**
@@ -70,7 +70,7 @@ function callers(dir) {
 function callerOf(dir, deployment) {
   const { url, tokens, external } = callers(dir)
   const elsewhere = external[deployment]
-  if (elsewhere !== undefined) return { managerUrl: elsewhere.url, deploymentId: elsewhere.deploymentId, token: elsewhere.token, close() {} }
+  if (elsewhere !== undefined) return { managerUrl: elsewhere.url, deploymentId: elsewhere.deploymentId, token: elsewhere.token, ca: elsewhere.ca, close() {} }
   if (url !== undefined && tokens[deployment] !== undefined) return { managerUrl: url, deploymentId: deployment, token: tokens[deployment], close() {} }
   const others = known(dir).map((name) => `"${name}"`).join(", ")
   throw notFound(`no daemon of deployment "${deployment}" in ${dir} takes commands${others ? `; those of ${others} do` : ""}`, "a daemon takes commands with .commandsEnabled(true); then deploy")

@@ -12,7 +12,7 @@ const { snapshot } = require("./raw.js")
  * @param {object} options the engine's, with the deployment's name
  * @param {{admin?: boolean, signal?: AbortSignal}} how `admin`: as the manager's administrator
  * @param {Function} top the public function that was called; it must not have awaited anything yet
- * @returns {Promise<{url: string, token: string, deploymentId?: string, close: () => void}>}
+ * @returns {Promise<{url: string, token: string, deploymentId?: string, ca?: string, close: () => void}>}
  */
 async function openWay(options, { admin = false, signal }, top) {
   const trace = traced(top)

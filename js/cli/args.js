@@ -31,7 +31,7 @@ const BINDINGS = { binding: { type: "string", multiple: true }, bindings: { type
 const INPUTS = { secret: { type: "string", multiple: true }, "secret-file": { type: "string", multiple: true }, ...BINDINGS }
 
 /** Which manager of commands, and as whom. */
-const MANAGER = { manager: { type: "string" }, "token-file": { type: "string" } }
+const MANAGER = { manager: { type: "string" }, "token-file": { type: "string" }, "manager-ca-file": { type: "string" } }
 
 /** Each command's own options, and how many words it takes. */
 const COMMANDS = {

@@ -46,7 +46,9 @@ const SECRETS = `
 
 const ELSEWHERE = `
       --manager URL              take commands from a manager that runs elsewhere; its administrator's token is in
-                                 ALIEN_COMMANDS_ADMIN_TOKEN, or in a file that --token-file names`
+                                 ALIEN_COMMANDS_ADMIN_TOKEN, or in a file that --token-file names
+      --manager-ca-file PATH     certificates that its own is to be signed with; default: ALIEN_COMMANDS_CA_FILE, else
+                                 the system's`
 
 const MORE = {
   preflight: "alien preflight [options]\n\nRuns every check that needs nothing but the stack. Exits 1 if one fails.",
@@ -110,7 +112,8 @@ list:
 The manager is the one that this machine's deploys started, with --platform kubernetes the one in the namespace, which is
 reached through the API server. Another one:
       --manager URL        with a token in ALIEN_COMMANDS_TOKEN
-      --token-file PATH    the token, from a file`,
+      --token-file PATH    the token, from a file
+      --manager-ca-file PATH   as ALIEN_COMMANDS_CA_FILE: certificates that its own is to be signed with`,
   token: `alien token create --role ROLE [options]     prints a new token, this once only
 alien token list                             what there is; the tokens themselves are not kept
 alien token revoke TOKEN                     TOKEN is an id of the list
@@ -122,7 +125,8 @@ alien token revoke TOKEN                     TOKEN is an id of the list
 Needs an administrator's token: that of the manager on this machine, with --platform kubernetes of the one in the
 namespace, else
       --manager URL        with a token in ALIEN_COMMANDS_ADMIN_TOKEN
-      --token-file PATH    the token, from a file`,
+      --token-file PATH    the token, from a file
+      --manager-ca-file PATH   as ALIEN_COMMANDS_CA_FILE: certificates that its own is to be signed with`,
   manager: `alien manager image push REF              make the manager's image of this package, push it and print its reference
 alien manager image --output WHERE          the same into a file or a folder: oci-archive:FILE[:TAG] or oci:DIR[:TAG]
 alien manager install --image REF           put it into the namespace, or update the one that is there

@@ -16,7 +16,7 @@ async function forCalls(options, signal) {
   const given = token(options, "ALIEN_COMMANDS_TOKEN")
   if (options.manager !== undefined) {
     if (given === undefined) throw new UsageError("--manager needs a token: in ALIEN_COMMANDS_TOKEN, or in a file that --token-file names")
-    return { managerUrl: options.manager, deploymentId: await named(options), token: given, caFile: caFile(), close() {} }
+    return { managerUrl: options.manager, deploymentId: await named(options), token: given, caFile: caFile(options), close() {} }
   }
   const call = where(options)
   const name = await named(options, () => candidates(call))
@@ -29,7 +29,7 @@ async function forAdmin(options, signal) {
   const given = token(options, "ALIEN_COMMANDS_ADMIN_TOKEN")
   if (options.manager !== undefined) {
     if (given === undefined) throw new UsageError("--manager needs an administrator's token: in ALIEN_COMMANDS_ADMIN_TOKEN, or in a file that --token-file names")
-    return { managerUrl: options.manager, token: given, caFile: caFile(), close() {} }
+    return { managerUrl: options.manager, token: given, caFile: caFile(options), close() {} }
   }
   const there = await forAdministrators(where(options), { signal }, forAdmin)
   return given === undefined ? there : { ...there, token: given }
@@ -64,7 +64,7 @@ async function named(options, candidates = () => []) {
 }
 
 /** The certificates that the manager's own is signed with, where Node does not know them. */
-const caFile = () => process.env.ALIEN_COMMANDS_CA_FILE || undefined
+const caFile = (options) => options["manager-ca-file"] ?? (process.env.ALIEN_COMMANDS_CA_FILE || undefined)
 
 /** From a file, or a variable of the environment: on the command line any user could see it. */
 function token(options, variable) {
@@ -80,12 +80,12 @@ function token(options, variable) {
 /** `--manager`, as an option of the engine's calls that deploy; undefined where it is not given. */
 function external(options) {
   if (options.manager === undefined) {
-    if (options["token-file"] !== undefined) throw new UsageError("--token-file goes with --manager URL")
+    for (const name of ["token-file", "manager-ca-file"]) if (options[name] !== undefined) throw new UsageError(`--${name} goes with --manager URL`)
     return undefined
   }
   const given = token(options, "ALIEN_COMMANDS_ADMIN_TOKEN")
   if (given === undefined) throw new UsageError("--manager needs an administrator's token: in ALIEN_COMMANDS_ADMIN_TOKEN, or in a file that --token-file names")
-  return { url: options.manager, token: given }
+  return { url: options.manager, token: given, caFile: options["manager-ca-file"] }
 }
 
 module.exports = { deployment: named, external, forAdmin, forCalls }

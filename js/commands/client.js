@@ -31,11 +31,11 @@ class CommandsClient {
   #token
   #timeout
 
-  constructor({ managerUrl, deploymentId, token, caFile, headers, timeout = TIMEOUT_MS } = {}) {
+  constructor({ managerUrl, deploymentId, token, ca, caFile, headers, timeout = TIMEOUT_MS } = {}) {
     for (const [name, value] of Object.entries({ managerUrl, deploymentId, token })) {
       if (typeof value !== "string" || value === "") throw misuse(`new CommandsClient({…}) needs ${name}, a text`)
     }
-    this.#connection = new Connection(managerUrl, caFile, headers)
+    this.#connection = new Connection(managerUrl, ca === undefined ? caFile : Buffer.from(ca), headers)
     this.#deploymentId = deploymentId
     this.#token = token
     this.#timeout = milliseconds(timeout, "timeout")

@@ -27,7 +27,7 @@ class Connection {
 
   /**
    * @param {string} address with or without the `/v1` that all calls begin with
-   * @param {string} [caFile] the certificates that a manager's own is signed with
+   * @param {string | Buffer} [caFile] the certificates that a manager's own is signed with: their file, or themselves
    * @param {Record<string, string>} [headers] what every call of the manager says besides
    */
   constructor(address, caFile, headers = {}) {

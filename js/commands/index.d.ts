@@ -375,8 +375,10 @@ export interface CommandsClientOptions {
   deploymentId: string
   /** One that may invoke in the deployment. */
   token: string
-  /** PEM certificates that the manager's own is to be signed with, in place of Node's. */
+  /** A file with PEM certificates that the manager's own is to be signed with, in place of Node's; read at every connection. */
   caFile?: string
+  /** The same, themselves. Goes before `caFile`. */
+  ca?: string | Buffer
   /** What every call of the manager says besides, where something on the way to it asks for that. */
   headers?: Record<string, string>
   /** Milliseconds that calls wait for their results. @default 60000 */

@@ -132,7 +132,7 @@ class Server {
 
   /**
    * @param {URL} url of which only the origin counts
-   * @param {string} [caFile] certificates that it is to be signed with, in place of Node's own
+   * @param {string | Buffer} [caFile] certificates that it is to be signed with, in place of Node's own: their file, or themselves
    */
   constructor(url, caFile) {
     this.#url = url
@@ -166,7 +166,7 @@ class Server {
     const tls = require("node:tls")
     const servername = net.isIP(host) === 0 ? host : undefined
     // Read at every connection: it may be replaced while we run.
-    const ca = this.#caFile === undefined ? undefined : fs.readFileSync(this.#caFile)
+    const ca = typeof this.#caFile === "string" ? fs.readFileSync(this.#caFile) : this.#caFile
     const socket = tls.connect({ host, port: Number(port || 443), servername, ca, ALPNProtocols: ["http/1.1"], session: this.#session })
     socket.on("session", (session) => (this.#session = session))
     return socket

@@ -3,8 +3,9 @@
 
 use crate::error::Report;
 use crate::model::Daemon;
+use crate::model::names::fingerprint;
 use reqwest::header::AUTHORIZATION;
-use reqwest::{Client, Method, StatusCode, Url};
+use reqwest::{Certificate, Client, Method, StatusCode, Url};
 use serde_json::{Value, json};
 use std::fmt;
 use std::time::Duration;
@@ -17,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// As long as a program may take to end when the daemon does not say.
 const GRACE_SECONDS: u32 = 30;
 
-/// A manager that runs elsewhere: `manager: {url, token, deploymentId?}`. Its `Debug` does not show the token.
+/// A manager that runs elsewhere: `manager: {url, token, deploymentId?, caFile?}`. Its `Debug` does not show the token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct External {
     /// Without a `/` at its end, and without the `/v1` that all calls begin with.
@@ -26,6 +27,8 @@ pub struct External {
     pub token: String,
     /// What the deployment is called there; its name unless given.
     pub deployment_id: Option<String>,
+    /// The certificates that its own is to be signed with, in PEM; the system's unless given.
+    pub ca: Option<String>,
 }
 
 impl fmt::Debug for External {
@@ -40,9 +43,16 @@ impl External {
         self.deployment_id.as_deref().unwrap_or(name)
     }
 
-    /// Tells one place for a deployment's commands from another: tokens are good for one of them.
+    /// Tells one place for a deployment's commands from another: tokens are good for one of them, and lie beside the
+    /// certificates to find it by.
     pub fn identity(&self, name: &str) -> String {
-        format!("{} {}", self.url, self.deployment(name))
+        let authority = self.authority().map_or_else(String::new, |authority| format!(" {authority}"));
+        format!("{} {}{authority}", self.url, self.deployment(name))
+    }
+
+    /// Tells its certificates from others.
+    pub fn authority(&self) -> Option<String> {
+        self.ca.as_deref().map(|ca| fingerprint(ca, 16))
     }
 }
 
@@ -87,8 +97,9 @@ pub struct Administrator {
 }
 
 impl Administrator {
-    /// `name` is what errors call the address, where `url` is only the way there. Nothing is sent yet.
-    pub fn new(name: &str, url: &str, token: &str) -> Result<Administrator, Report> {
+    /// `name` is what errors call the address, where `url` is only the way there; `ca`, in PEM, goes in place of the
+    /// system's certificates. Nothing is sent yet.
+    pub fn new(name: &str, url: &str, token: &str, ca: Option<&str>) -> Result<Administrator, Report> {
         // Another part of the process may have installed one; either serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = Client::builder()
@@ -99,17 +110,22 @@ impl Administrator {
             // What a process' environment says is for its owner to pass on, not for a library to pick up.
             .no_proxy();
         // In the clear no certificates are needed, which take milliseconds to load.
-        let builder = if url.starts_with("https:") { builder } else { builder.tls_backend_preconfigured(no_roots()?) };
-        let client = builder.build().map_err(|why| {
+        let failed = |why: reqwest::Error| {
             let message = format!("no manager can be asked: {}", causes(&why));
             Report::new("MANAGER_UNREACHABLE", message).hint("install the system's certificates (ca-certificates)")
-        })?;
+        };
+        let builder = match ca {
+            _ if !url.starts_with("https:") => builder.tls_backend_preconfigured(no_roots()?),
+            Some(pem) => builder.tls_certs_only(Certificate::from_pem_bundle(pem.as_bytes()).map_err(failed)?),
+            None => builder,
+        };
+        let client = builder.build().map_err(failed)?;
         Ok(Administrator { name: name.to_owned(), url: url.to_owned(), token: token.to_owned(), client })
     }
 
     /// The administrator of a manager that runs elsewhere.
     pub fn of(manager: &External) -> Result<Administrator, Report> {
-        Administrator::new(&manager.url, &manager.url, &manager.token)
+        Administrator::new(&manager.url, &manager.url, &manager.token, manager.ca.as_deref())
     }
 
     /// Makes a token for a deployment, as it is called there.

@@ -54,7 +54,7 @@ pub struct Place {
     pub identity: String,
     /// What the deployment is called there.
     pub deployment: String,
-    /// The Secret that the authority of its certificate is in, where daemons have to be told.
+    /// The Secret that the authority of its certificate is in, where daemons have to be told and it is not beside their tokens.
     pub ca: Option<String>,
     who: Who,
 }
@@ -124,11 +124,16 @@ impl Place {
 
     /// What a daemon is given so that it can take its commands.
     pub fn receiver(&self, owner: Owner<'_>) -> Receiver {
-        Receiver {
-            url: self.url.clone(),
-            deployment: self.deployment.clone(),
-            secret: secret_name(&owner.name(), &self.identity),
-            ca: self.ca.clone(),
+        let secret = secret_name(&owner.name(), &self.identity);
+        let ca = self.given_ca().map_or_else(|| self.ca.clone(), |_| Some(secret.clone()));
+        Receiver { url: self.url.clone(), deployment: self.deployment.clone(), secret, ca }
+    }
+
+    /// What whoever deploys has given, in PEM.
+    fn given_ca(&self) -> Option<&str> {
+        match &self.who {
+            Who::Own(_) => None,
+            Who::External(manager) => manager.ca.as_deref(),
         }
     }
 
@@ -140,15 +145,18 @@ impl Place {
             }
             Who::Own(installed) => {
                 let gateway = Gateway::open(cluster).await?;
-                let administrator = Administrator::new(&self.url, &gateway.url, &installed.token)?;
+                let administrator = Administrator::new(&self.url, &gateway.url, &installed.token, None)?;
                 Ok(Admin { place: self.clone(), administrator, _gateway: Some(gateway) })
             }
         }
     }
 
-    /// The Secret with a daemon's new token.
+    /// The Secret with a daemon's new token, and what it is to trust.
     fn token(&self, owner: Owner<'_>, token: &str) -> Object {
-        let rest = json!({ "type": "Opaque", "data": { TOKEN: STANDARD.encode(token) } });
+        let mut rest = json!({ "type": "Opaque", "data": { TOKEN: STANDARD.encode(token) } });
+        if let Some(ca) = self.given_ca() {
+            rest["data"][CA] = json!(STANDARD.encode(ca));
+        }
         let mut secret = owner.object(Kind::Secret, secret_name(&owner.name(), &self.identity), rest);
         secret.body["metadata"]["annotations"][labels::MANAGER_ID] = json!(self.identity);
         secret
@@ -161,6 +169,7 @@ impl Place {
         if let Who::External(manager) = &self.who {
             data.insert("url", &manager.url);
         }
+        data.extend(self.given_ca().map(|ca| (CA, ca)));
         let data: BTreeMap<&str, String> = data.into_iter().map(|(key, text)| (key, STANDARD.encode(text))).collect();
         let body = json!({
             "apiVersion": Kind::Secret.api_version(),
@@ -276,11 +285,12 @@ pub fn takers(stack: &Stack) -> impl Iterator<Item = &str> {
 
 /// Where manifests say that the token is which nobody has made yet.
 pub fn rendered(owner: Owner<'_>, namespace: &str, manager: Option<&External>) -> Receiver {
+    let secret = format!("{}{TOKENS}", owner.name());
     Receiver {
         url: manager.map_or_else(|| manager::url(namespace, false), |manager| manager.url.clone()),
         deployment: manager.map_or(owner.deployment, |manager| manager.deployment(owner.deployment)).to_owned(),
-        secret: format!("{}{TOKENS}", owner.name()),
-        ca: None,
+        ca: manager.filter(|manager| manager.ca.is_some()).map(|_| secret.clone()),
+        secret,
     }
 }
 
@@ -312,6 +322,8 @@ pub struct Way {
     pub token: String,
     /// What the deployment is called there; there is none for an administrator.
     pub deployment: Option<String>,
+    /// The certificates that its own is to be signed with, in PEM, where whoever deployed has said so.
+    pub ca: Option<String>,
     /// What keeps the way open.
     pub gateway: Option<Gateway>,
 }
@@ -334,7 +346,7 @@ impl Way {
         };
         let deployment = data.remove("deploymentId").or_else(|| Some(deployment.to_owned()));
         Ok(match data.remove("url") {
-            Some(url) => Way { url, token, deployment, gateway: None },
+            Some(url) => Way { url, token, deployment, ca: data.remove(CA), gateway: None },
             None => Way::through(Gateway::open(cluster).await?, token, deployment),
         })
     }
@@ -350,7 +362,7 @@ impl Way {
     }
 
     fn through(gateway: Gateway, token: String, deployment: Option<String>) -> Way {
-        Way { url: gateway.url.clone(), token, deployment, gateway: Some(gateway) }
+        Way { url: gateway.url.clone(), token, deployment, ca: None, gateway: Some(gateway) }
     }
 }
 
@@ -367,6 +379,31 @@ mod tests {
         let sources = receiver.volume()["projected"]["sources"].clone();
         let items = json!([{ "key": "ca.crt", "path": "ca.crt" }]);
         assert_eq!(sources[1]["secret"], json!({ "name": "certificate", "items": items }));
+    }
+
+    #[test]
+    fn the_authority_of_a_manager_elsewhere_lies_beside_the_token() {
+        let manager = |ca: Option<&str>| {
+            let (url, token) = ("https://commands.corp".to_owned(), "admin".to_owned());
+            let options = Options {
+                manager: Some(External { url, token, deployment_id: None, ca: ca.map(str::to_owned) }),
+                ..Options::default()
+            };
+            Place::named(&options, "edge").expect("it is named")
+        };
+        let owner = Owner { deployment: "edge", stack: "edge", id: "one" };
+        let place = manager(Some("PEM"));
+        let receiver = place.receiver(owner);
+        assert_eq!(receiver.ca.as_ref(), Some(&receiver.secret));
+        for secret in [place.token(owner, "t"), place.callers("edge", "t")] {
+            assert_eq!(secret.body["data"]["ca.crt"], json!(STANDARD.encode("PEM")));
+        }
+        let plain = manager(None);
+        assert_eq!(plain.receiver(owner).ca, None);
+        assert!(plain.token(owner, "t").body["data"].get("ca.crt").is_none());
+        // With other certificates it is another Secret, which the daemon starts anew for.
+        let secrets = [&plain, &place, &manager(Some("OTHER"))].map(|place| place.receiver(owner).secret);
+        assert_eq!(secrets.iter().collect::<std::collections::BTreeSet<_>>().len(), 3);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub const DEPLOYMENT: &str = "@manager";
 const ID: &str = "manager";
 /// Where a daemon sees its token.
 pub const TOKEN_DIR: &str = "/run/alien-commands";
+/// Beside its token.
+pub const CA: &str = "ca.crt";
 /// Below the ports that systems give out by themselves; which one follows from the state directory's path.
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 12_000;
@@ -59,6 +61,8 @@ pub struct Access {
     pub token: String,
     /// The folder with the token's file, outside.
     pub dir: PathBuf,
+    /// Whether the certificates that the manager's own is signed with are there too, as [`CA`].
+    pub ca: bool,
 }
 
 impl Access {
@@ -92,6 +96,9 @@ pub struct Elsewhere {
     pub url: String,
     pub deployment_id: String,
     pub token: String,
+    /// The certificates that its own is to be signed with, in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
     pub identity: String,
 }
 
@@ -183,7 +190,7 @@ impl Commands<'_> {
                 token
             }
         };
-        Ok(Access { url: url(self.layout), deployment: deployment.to_owned(), token, dir })
+        Ok(Access { url: url(self.layout), deployment: deployment.to_owned(), token, dir, ca: false })
     }
 
     /// A daemon takes no commands any more. The last one ends the manager.
@@ -279,7 +286,7 @@ impl Commands<'_> {
     /// The manager here, with the right to everything in it.
     fn manager(&self) -> Result<Administrator, Report> {
         let url = url(self.layout);
-        Administrator::new(&url, &url, &self.administrator()?)
+        Administrator::new(&url, &url, &self.administrator()?, None)
     }
 
     async fn grant(&self, deployment: &str, grant: Grant<'_>) -> Result<String, Report> {

@@ -1,11 +1,12 @@
 //! Commands on this machine from a manager that runs elsewhere: nothing is started, tokens are had there and kept here.
 //!
 //! ```text
-//! <state>/manager/elsewhere/D/HASH/ID/   what daemon ID of deployment D sees of it: its token; HASH tells managers apart
-//! <state>/manager/client.json            for callers: {external: {D: {url, deploymentId, token, identity}}} besides the rest
+//! <state>/manager/elsewhere/D/HASH/ID/   what daemon ID of deployment D sees of it: its token, and the certificates that the
+//!                                        manager's own is signed with; HASH tells managers apart
+//! <state>/manager/client.json            for callers: {external: {D: {url, deploymentId, token, ca?, identity}}} besides the rest
 //! ```
 
-use super::commands::{Access, Callers, Commands, DEPLOYMENT, Elsewhere};
+use super::commands::{Access, CA, Callers, Commands, DEPLOYMENT, Elsewhere};
 use super::deployment::{self, entry_names};
 use super::layout::{make_dir, unusable};
 use crate::engine::event::Events;
@@ -50,13 +51,19 @@ impl Commands<'_> {
         let administrator = Administrator::of(manager)?;
         for id in lacking {
             let token = administrator.grant(called, Grant::Receive(id)).await?;
-            write_token(&self.layout.manager(), &file(id), &token)?;
+            let root = self.layout.manager();
+            if let Some(ca) = &manager.ca {
+                write_shown(&root, &file(id).with_file_name(CA), ca)?;
+            }
+            // The last: without it, all is made anew.
+            write_shown(&root, &file(id), &token)?;
         }
         if has_callers {
             return Ok(());
         }
         let token = administrator.grant(called, Grant::Invoke).await?;
-        let there = Elsewhere { url: manager.url.clone(), deployment_id: called.to_owned(), token, identity };
+        let (url, ca) = (manager.url.clone(), manager.ca.clone());
+        let there = Elsewhere { url, deployment_id: called.to_owned(), token, ca, identity };
         callers.external.insert(deployment.to_owned(), there);
         self.write_callers(&callers)
     }
@@ -66,7 +73,8 @@ impl Commands<'_> {
         let dir = self.elsewhere_of(manager, deployment, id);
         let file = dir.join("token");
         let token = fs::read_to_string(&file).map_err(|error| unusable(&file, &error))?;
-        Ok(Access { url: manager.url.clone(), deployment: manager.deployment(deployment).to_owned(), token, dir })
+        let (url, deployment) = (manager.url.clone(), manager.deployment(deployment).to_owned());
+        Ok(Access { url, deployment, token, dir, ca: manager.ca.is_some() })
     }
 
     /// A daemon takes no commands from elsewhere any more, or but from `manager`: its other tokens go. That one takes back
@@ -124,14 +132,14 @@ async fn revoke(manager: &External, deployment: &str, grant: Grant<'_>) {
 }
 
 /// For whatever user the program runs as; outside, the state directory keeps others out.
-fn write_token(root: &Path, file: &Path, token: &str) -> Result<(), Report> {
+fn write_shown(root: &Path, file: &Path, text: &str) -> Result<(), Report> {
     make_dir(root)?;
     let write = || {
         use std::os::unix::fs::PermissionsExt;
         let dir = file.parent().unwrap_or(root);
         fs::create_dir_all(dir)?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
-        put(file, 0o644, |file| file.write_all(token.as_bytes()))?;
+        put(file, 0o644, |file| file.write_all(text.as_bytes()))?;
         fs::set_permissions(file, fs::Permissions::from_mode(0o644))
     };
     write().map_err(|error| unusable(file, &error))

@@ -276,11 +276,14 @@ impl Platform for Local {
         let machine = self.machine().await?;
         let digests = self.resolve(machine, deployment, stack).await?;
         let takes_commands = stack.daemons().any(|daemon| daemon.commands_enabled);
-        let own = (takes_commands && self.options.manager.is_none()).then(|| commands::url(&self.layout));
-        let manager = match &self.options.manager {
-            Some(manager) => Some((manager.url.as_str(), manager.deployment_id.as_deref())),
-            None => own.as_deref().map(|url| (url, None)),
-        };
+        let manager = takes_commands.then(|| match &self.options.manager {
+            Some(manager) => version::Source {
+                url: manager.url.clone(),
+                called: manager.deployment_id.clone(),
+                authority: manager.authority(),
+            },
+            None => version::Source { url: commands::url(&self.layout), called: None, authority: None },
+        });
         let mut desired = Vec::with_capacity(stack.resources.len());
         for (id, entry) in stack.resources.iter() {
             let Resource::Daemon(daemon) = &entry.config else {
@@ -291,7 +294,7 @@ impl Platform for Local {
             };
             let digest = &digests[declared_image(daemon)?];
             let secrets = kept_secrets(id, &inputs.secrets, &observed);
-            let fields = version::fields(stack, daemon, digest, &secrets, manager);
+            let fields = version::fields(stack, daemon, digest, &secrets, manager.as_ref());
             desired.push(Desired { id: id.to_owned(), kind: "daemon", fields });
         }
         Ok(Survey { desired, observed })

@@ -1,6 +1,6 @@
 //! From a declared daemon and its image to what a supervisor is told.
 
-use super::commands::{Access, TOKEN_DIR};
+use super::commands::{Access, CA, TOKEN_DIR};
 use super::layout::Layout;
 use crate::engine::manager::receiver_environment;
 use crate::engine::plan::{Field, Fields, sounds_secret};
@@ -44,14 +44,23 @@ pub const DIGEST: &str = "digest";
 /// The prefix of fields that hold secrets.
 pub const SECRETS: &str = "secrets.";
 
-/// Everything about a daemon that a change of matters. `manager` is where its commands come from, and what the deployment
-/// is called there where that is not its name.
+/// Where a daemon's commands come from, as far as a change of it matters.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub url: String,
+    /// What the deployment is called there, where that is not its name.
+    pub called: Option<String>,
+    /// Tells the certificates that it is found by from others; `None` where they are the system's.
+    pub authority: Option<String>,
+}
+
+/// Everything about a daemon that a change of matters.
 pub fn fields(
     stack: &Stack,
     daemon: &Daemon,
     digest: &str,
     secrets: &BTreeMap<String, String>,
-    manager: Option<(&str, Option<&str>)>,
+    manager: Option<&Source>,
 ) -> Fields {
     let mut fields = Fields::new();
     let mut set = |path: String, value: Field| drop(fields.insert(path, value));
@@ -63,11 +72,13 @@ pub fn fields(
         set("command".to_owned(), Field::shown(json!(command)));
     }
     set("commandsEnabled".to_owned(), Field::shown(daemon.commands_enabled));
-    if let Some((url, called)) = manager.filter(|_| daemon.commands_enabled) {
-        set("commandsUrl".to_owned(), Field::shown(url));
-        // Where it is called otherwise than here.
+    if let Some(Source { url, called, authority }) = manager.filter(|_| daemon.commands_enabled) {
+        set("commandsUrl".to_owned(), Field::shown(url.as_str()));
         if let Some(called) = called {
-            set("commandsDeploymentId".to_owned(), Field::shown(called));
+            set("commandsDeploymentId".to_owned(), Field::shown(called.as_str()));
+        }
+        if let Some(authority) = authority {
+            set("commandsAuthority".to_owned(), Field::shown(authority.as_str()));
         }
     }
     for (name, bounds) in [("cpu", &daemon.cpu), ("memory", &daemon.memory)] {
@@ -223,6 +234,9 @@ fn environment(parts: &Parts<'_>, bindings: Vec<(String, String)>) -> Vec<String
 fn commands(access: &Access, daemon: &Daemon) -> Vec<(String, String)> {
     let mut variables = receiver_environment(&access.url, &format!("{TOKEN_DIR}/token"), daemon);
     variables.push(("ALIEN_COMMANDS_TOKEN".to_owned(), access.token.clone()));
+    if access.ca {
+        variables.push(("ALIEN_COMMANDS_CA_FILE".to_owned(), format!("{TOKEN_DIR}/{CA}")));
+    }
     variables
 }
 

@@ -1,6 +1,6 @@
 //! The way to a cluster's manager of commands, for callers in JavaScript.
 //!
-//! `wayOpen` checks the request and gives a number, `wayStart` opens the way and gives `{url, token, deploymentId?}`,
+//! `wayOpen` checks the request and gives a number, `wayStart` opens the way and gives `{url, token, deploymentId?, ca?}`,
 //! `wayClose` ends it, at any time. A way that nobody closes keeps no process alive.
 
 use super::handles::Handles;
@@ -59,7 +59,7 @@ pub fn way_open(request: String) -> String {
     })
 }
 
-/// Opens the way, as an envelope of `{url, token, deploymentId?}`. Asked for once.
+/// Opens the way, as an envelope of `{url, token, deploymentId?, ca?}`. Asked for once.
 #[napi(skip_typescript)]
 pub async fn way_start(number: u32) -> String {
     let Some(opening) = WAYS.get(number) else { return envelope::<()>(Err(closed())) };
@@ -78,7 +78,7 @@ pub async fn way_start(number: u32) -> String {
         _ = close.wait_for(|closed| *closed) => Err(closed()),
     };
     envelope(way.map(|way| {
-        let told = json!({ "url": way.url, "token": way.token, "deploymentId": way.deployment });
+        let told = json!({ "url": way.url, "token": way.token, "deploymentId": way.deployment, "ca": way.ca });
         *state = State::Open(Box::new(way));
         told
     }))

@@ -1,20 +1,21 @@
 //! `manager`: one that runs elsewhere; and what `alien manager` is told.
 
-use super::text;
+use super::{default, text};
 use crate::engine::manager::{External, Install, Uninstall};
 use crate::engine::manager_image::Destination;
 use crate::error::Report;
 use crate::model::check::{At, Issues, OPTIONS, field, quote};
 use crate::model::{Quantity, Raw, dns};
+use std::path::{Path, PathBuf};
 
 /// Ids of a manager's deployments, as of any.
 const ID_MAX: usize = 128;
 
-/// `{url, token, deploymentId?}`.
-pub fn external(raw: &Raw, issues: &mut Issues) -> Option<External> {
+/// `{url, token, deploymentId?, caFile?}`.
+pub fn external(raw: &Raw, defaults: &Raw, issues: &mut Issues) -> Option<External> {
     let root = At::ROOT;
     let at = root.key("manager");
-    let fields = issues.object_of(&at, raw, &["url", "token", "deploymentId"])?;
+    let fields = issues.object_of(&at, raw, &["url", "token", "deploymentId", "caFile"])?;
     let mut required = |key: &str| {
         if field(fields, key).is_none() {
             issues.missing(&at.key(key));
@@ -29,7 +30,30 @@ pub fn external(raw: &Raw, issues: &mut Issues) -> Option<External> {
         issues.add(&at.key("token"), "invalid_value", "expected a token: letters, digits and signs, without a space");
     }
     let url = url.and_then(|url| base(&url, &at.key("url"), issues));
-    Some(External { url: url?, token: token?, deployment_id })
+    let given = field(fields, "caFile").is_some();
+    let file = text(fields, "caFile", &at, issues).or_else(|| default(defaults, "commandsCaFile")).map(PathBuf::from);
+    let secure = url.as_deref().is_none_or(|url| url.starts_with("https:"));
+    if given && !secure {
+        issues.add(&at.key("caFile"), "invalid_value", "goes with an https:// address");
+    }
+    let ca = file.filter(|_| secure).and_then(|file| {
+        let pem = authority(&file);
+        pem.map_err(|why| {
+            let message = format!("{} cannot be used: {why}", file.display());
+            issues.add(&at.key("caFile"), "invalid_value", message);
+        })
+        .ok()
+    });
+    Some(External { url: url?, token: token?, deployment_id, ca })
+}
+
+/// The certificates in a file, in PEM. They are read here because what they are says which manager is meant.
+fn authority(file: &Path) -> Result<String, String> {
+    let pem = std::fs::read_to_string(file).map_err(|why| why.to_string())?;
+    match reqwest::Certificate::from_pem_bundle(pem.as_bytes()) {
+        Ok(certificates) if !certificates.is_empty() => Ok(pem),
+        _ => Err("it holds no certificate in PEM".to_owned()),
+    }
 }
 
 /// An address without what every call puts behind it.

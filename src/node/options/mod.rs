@@ -55,7 +55,7 @@ pub fn read(options: &Raw, defaults: &Raw) -> Result<Options, Report> {
         .unwrap_or(DEFAULT_TIMEOUT_MS);
     let secrets = field(fields, "secrets").map(|raw| secrets(raw, &mut issues)).unwrap_or_default();
     let bindings = field(fields, "bindings").map(|raw| binding::check(raw, &at.key("bindings"), &mut issues));
-    let manager = field(fields, "manager").and_then(|raw| manager::external(raw, &mut issues));
+    let manager = field(fields, "manager").and_then(|raw| manager::external(raw, defaults, &mut issues));
     let mut local = local::read(field(fields, "local"), defaults, &mut issues);
     let mut kubernetes = kubernetes::read(field(fields, "kubernetes"), defaults, &mut issues);
     local.manager.clone_from(&manager);
