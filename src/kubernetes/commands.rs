@@ -18,7 +18,7 @@ use super::manager_manifest::Tls;
 use super::options::Options;
 use super::record;
 use super::snapshot::Snapshot;
-use super::survey;
+use super::version_secret;
 use crate::engine::manager::{Administrator, External, Grant};
 use crate::error::Report;
 use crate::model::Stack;
@@ -336,7 +336,7 @@ impl Way {
     pub async fn of_callers(cluster: &Arc<Cluster>, deployment: &str) -> Result<Way, Report> {
         let secret = cluster.get(Kind::Secret, &callers_name(deployment)).await?;
         let secret = secret.filter(|secret| labels::is_of(secret, deployment));
-        let mut data = secret.as_ref().map(survey::text_data).unwrap_or_default();
+        let mut data = secret.as_ref().map(version_secret::text_data).unwrap_or_default();
         let Some(token) = data.remove(TOKEN) else {
             let namespace = cluster.namespace.as_str();
             let message = format!("no daemon of deployment {deployment:?} in namespace {namespace:?} takes commands");

@@ -8,7 +8,7 @@ use super::labels::{self, Owner};
 use super::manifest;
 use super::ownership::applied;
 use super::snapshot::Snapshot;
-use super::survey::secret_of;
+use super::version_secret::secret_of;
 use crate::error::Report;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -14,7 +14,8 @@ use super::pull;
 use super::rehearsal;
 use super::removal;
 use super::snapshot::Snapshot;
-use super::survey::{self, Wanted};
+use super::survey::Wanted;
+use super::version_secret;
 use crate::engine;
 use crate::engine::event::Events;
 use crate::engine::manager::{Install, Uninstall};
@@ -52,7 +53,7 @@ impl Installed {
     }
 
     fn read(secret: &Object) -> Option<Installed> {
-        let token = survey::text_data(secret).remove(TOKEN).filter(|token| !token.is_empty())?;
+        let token = version_secret::text_data(secret).remove(TOKEN).filter(|token| !token.is_empty())?;
         Some(Installed { id: secret.annotation(labels::MANAGER_ID)?.to_owned(), tls: Tls::of(secret), token })
     }
 }

@@ -51,6 +51,7 @@ mod status;
 mod survey;
 mod tokens;
 mod transport;
+mod version_secret;
 mod watch;
 mod yaml;
 

@@ -4,7 +4,7 @@ use super::api::Cluster;
 use super::commands::{self, Place};
 use super::diagnosis;
 use super::drift::{self, SECRETS};
-use super::environment::{self, Variable};
+use super::environment;
 use super::history;
 use super::kind::{Kind, Object};
 use super::labels::{self, Owner};
@@ -13,15 +13,14 @@ use super::options::Options;
 use super::pull;
 use super::record::Entry;
 use super::snapshot::Snapshot;
+use super::version_secret::{self, Referenced};
 use crate::engine;
 use crate::engine::plan::{Desired, Field, Fields, Observed};
 use crate::engine::platform::{Inputs, Survey};
 use crate::error::Report;
 use crate::model::{BindingValue, Daemon, ExternalBinding, Grants, Resource, ResourceType, Stack, names};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What a plan calls a daemon's token for commands.
 const TOKEN_FIELD: &str = "commandsToken";
@@ -51,8 +50,7 @@ struct Surroundings<'a> {
     stack: &'a Stack,
     inputs: &'a Inputs,
     snapshot: &'a Snapshot,
-    /// The Secrets that bindings refer to: key by key, as text.
-    referenced: BTreeMap<String, BTreeMap<String, String>>,
+    referenced: Referenced,
     /// The Secrets of every vault.
     vaults: BTreeMap<String, Vec<String>>,
     /// Where its daemons take commands from.
@@ -72,7 +70,7 @@ pub async fn survey(
     snapshot: &Snapshot,
     place: Option<&Place>,
 ) -> Result<(Survey, BTreeMap<String, Wanted>), Report> {
-    let referenced = read_referenced(cluster, stack, inputs).await?;
+    let referenced = version_secret::read_referenced(cluster, stack, &inputs.bindings).await?;
     let vaults = read_vaults(cluster, deployment, stack, inputs).await?;
     let around = Surroundings { cluster, options, deployment, stack, inputs, snapshot, referenced, vaults, place };
     let mut survey = Survey { desired: Vec::with_capacity(stack.resources.len()), observed: Vec::new() };
@@ -163,41 +161,6 @@ fn binding_json(binding: Option<&ExternalBinding>) -> Value {
     object
 }
 
-async fn read_referenced(
-    cluster: &Cluster,
-    stack: &Stack,
-    inputs: &Inputs,
-) -> Result<BTreeMap<String, BTreeMap<String, String>>, Report> {
-    let mut wanted: BTreeMap<&str, (&str, BTreeSet<&str>)> = BTreeMap::new();
-    for daemon in stack.daemons() {
-        for (id, binding) in environment::bound(stack, daemon, &inputs.bindings) {
-            for (name, key) in binding.into_iter().flat_map(environment::references) {
-                wanted.entry(name).or_insert((id, BTreeSet::new())).1.insert(key);
-            }
-        }
-    }
-    let mut read = BTreeMap::new();
-    for (name, (id, keys)) in wanted {
-        let missing = |key| environment::reference_missing(id, name, key, &cluster.namespace);
-        let data = text_data(&cluster.get(Kind::Secret, name).await?.ok_or_else(|| missing(None))?);
-        if let Some(key) = keys.into_iter().find(|key| !data.contains_key(*key)) {
-            return Err(missing(Some(key)));
-        }
-        read.insert(name.to_owned(), data);
-    }
-    Ok(read)
-}
-
-/// What a Secret holds, where that is text.
-pub fn text_data(secret: &Object) -> BTreeMap<String, String> {
-    let data = secret.body["data"].as_object().into_iter().flatten();
-    let decoded = data.filter_map(|(key, value)| {
-        let bytes = STANDARD.decode(value.as_str()?).ok()?;
-        Some((key.clone(), String::from_utf8(bytes).ok()?))
-    });
-    decoded.collect()
-}
-
 /// The Secrets of each vault that somebody is let at: those named `<prefix>-<key>`.
 async fn read_vaults(
     cluster: &Cluster,
@@ -241,8 +204,8 @@ impl Surroundings<'_> {
         let owner = Owner { deployment: self.deployment, stack: &self.stack.id, id: &daemon.id };
         let name = owner.name();
         let live = self.snapshot.get(Kind::Deployment, &name);
-        let former = self.former_secrets(live);
-        let secrets = self.secrets(daemon, live, &former)?;
+        let former = version_secret::former(self.snapshot, live);
+        let secrets = version_secret::kept(daemon, self.inputs.secrets.get(&daemon.id), live, &former)?;
         let place = self.place.filter(|_| daemon.commands_enabled);
         let receiver = place.map(|place| place.receiver(owner));
         let environment = environment::environment(
@@ -254,8 +217,9 @@ impl Surroundings<'_> {
             &self.inputs.bindings,
             receiver.as_ref(),
         );
-        let data = self.secret_data(daemon, &environment, &secrets);
-        let (secret, existing) = self.version_secret(owner, &data)?;
+        let bindings = &self.inputs.bindings;
+        let data = version_secret::data(self.stack, daemon, bindings, &self.referenced, &environment, &secrets);
+        let (secret, existing) = version_secret::name(self.snapshot, owner, &data)?;
         let objects = manifest::objects(&Parts {
             owner,
             daemon,
@@ -310,8 +274,8 @@ impl Surroundings<'_> {
             wanted.stale.extend(tokens.iter().map(|secret| (secret.kind, secret.name.clone())));
         }
         wanted.objects = objects;
-        shown_secrets(&mut to, &data, &environment);
-        shown_secrets(&mut from, &former, &environment);
+        version_secret::shown(&mut to, &data, &environment);
+        version_secret::shown(&mut from, &former, &environment);
         for path in data.keys().filter(|key| data.get(*key) == former.get(*key)).map(|key| format!("{SECRETS}{key}")) {
             to.remove(&path);
             from.remove(&path);
@@ -326,94 +290,6 @@ impl Surroundings<'_> {
         });
         let observed = exists.then(|| Observed { fields: from, unhealthy, ..observed_daemon(&daemon.id) });
         Ok((wanted, Desired { id: daemon.id.clone(), kind: "daemon", fields: to }, observed))
-    }
-
-    /// What the Secret of the present version holds, by variable.
-    fn former_secrets(&self, live: Option<&Object>) -> BTreeMap<String, String> {
-        let Some(name) = live.and_then(secret_of) else { return BTreeMap::new() };
-        self.snapshot.get(Kind::Secret, &name).map(text_data).unwrap_or_default()
-    }
-
-    /// The secrets given now over those that the daemon has.
-    fn secrets(
-        &self,
-        daemon: &Daemon,
-        live: Option<&Object>,
-        former: &BTreeMap<String, String>,
-    ) -> Result<BTreeMap<String, String>, Report> {
-        let bindings: BTreeSet<String> = daemon.links.iter().map(|link| names::binding_variable(&link.id)).collect();
-        let given = self.inputs.secrets.get(&daemon.id);
-        let mut secrets = BTreeMap::new();
-        let mut lost = Vec::new();
-        for name in live.map(secret_variables).unwrap_or_default() {
-            if bindings.contains(&name) || given.is_some_and(|given| given.contains_key(&name)) {
-                continue;
-            }
-            match former.get(&name) {
-                Some(value) => drop(secrets.insert(name, value.clone())),
-                None => lost.push(name),
-            }
-        }
-        if !lost.is_empty() {
-            let secret = live.and_then(secret_of).unwrap_or_default();
-            let options: Vec<String> = lost.iter().map(|name| format!("--secret {}.{name}", daemon.id)).collect();
-            let message = format!(
-                "the values of {} of daemon {:?} are lost: the Secret {secret:?} does not hold them any more",
-                lost.join(", "),
-                daemon.id
-            );
-            return Err(Report::new("SECRET_LOST", message)
-                .status(400)
-                .hint(format!("give them again: {}", options.join(" "))));
-        }
-        secrets.extend(given.cloned().unwrap_or_default());
-        Ok(secrets)
-    }
-
-    /// Everything that the version's Secret is to hold.
-    fn secret_data(
-        &self,
-        daemon: &Daemon,
-        environment: &environment::Environment,
-        secrets: &BTreeMap<String, String>,
-    ) -> BTreeMap<String, String> {
-        let mut data = secrets.clone();
-        for (id, binding) in environment::bound(self.stack, daemon, &self.inputs.bindings) {
-            let variable = names::binding_variable(id);
-            if let (Some(binding), Some(Variable::Secret)) = (binding, environment.get(&variable)) {
-                let secret = |name: &str, key: &str| self.referenced.get(name)?.get(key).cloned();
-                data.insert(variable, environment::compose(binding, secret));
-            }
-        }
-        data
-    }
-
-    /// The name of the Secret that holds `data`, and whether it is there already. None for no data.
-    fn version_secret(
-        &self,
-        owner: Owner<'_>,
-        data: &BTreeMap<String, String>,
-    ) -> Result<(Option<String>, bool), Report> {
-        if data.is_empty() {
-            return Ok((None, false));
-        }
-        let prefix = manifest::secret_prefix(&owner.name());
-        let versions = self
-            .snapshot
-            .of_daemon(owner.id)
-            .filter(|object| object.kind == Kind::Secret && object.name.starts_with(&prefix));
-        let mut same: Vec<&Object> =
-            versions.filter(|object| text_data(object) == *data && object.body["immutable"] == true).collect();
-        // Of two alike the present one is kept.
-        let present = self.snapshot.get(Kind::Deployment, &owner.name()).and_then(secret_of);
-        same.sort_by_key(|object| Some(&object.name) != present.as_ref());
-        if let Some(object) = same.first() {
-            return Ok((Some(object.name.clone()), true));
-        }
-        // A name that says nothing about the contents, not even whether they are the same as another's.
-        let random = crate::sys::process::random_name()
-            .map_err(|error| Report::new("INTERNAL_ERROR", format!("no random numbers: {error}")))?;
-        Ok((Some(format!("{prefix}{}", &random[..8])), false))
     }
 
     /// What the daemon may do with which Secrets of vaults.
@@ -440,39 +316,8 @@ fn stale<'o>(there: impl Iterator<Item = &'o Object>, wanted: &[Object], name: &
 /// What is told about a daemon that is not there yet.
 fn new_fields(wanted: &Wanted, data: &BTreeMap<String, String>, environment: &environment::Environment) -> Fields {
     let mut fields: Fields = wanted.objects.iter().flat_map(drift::summary).collect();
-    shown_secrets(&mut fields, data, environment);
+    version_secret::shown(&mut fields, data, environment);
     fields
-}
-
-/// Values of secrets in the place of the names of the Secrets that hold them.
-fn shown_secrets(fields: &mut Fields, data: &BTreeMap<String, String>, environment: &environment::Environment) {
-    fields.retain(|path, _| !path.starts_with(SECRETS));
-    let secret =
-        data.iter().filter(|(name, _)| environment.get(*name).is_none_or(|variable| *variable == Variable::Secret));
-    fields.extend(secret.map(|(name, value)| (format!("{SECRETS}{name}"), Field::secret(value.as_str()))));
-}
-
-/// The environment of a live Deployment's container.
-fn live_env(live: &Object) -> impl Iterator<Item = &Value> {
-    let containers = live.body["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten();
-    let ours = containers.filter(|container| container["name"] == manifest::CONTAINER);
-    ours.filter_map(|container| container["env"].as_array()).flatten()
-}
-
-/// The variables of a live Deployment that come from its version's Secret.
-fn secret_variables(live: &Object) -> Vec<String> {
-    let ours = secret_of(live);
-    let names = live_env(live).filter(|entry| {
-        entry["valueFrom"]["secretKeyRef"]["name"].as_str().map(str::to_owned) == ours && ours.is_some()
-    });
-    names.filter_map(|entry| entry["name"].as_str().map(str::to_owned)).collect()
-}
-
-/// The Secret of the version that a live Deployment is of.
-pub fn secret_of(live: &Object) -> Option<String> {
-    let prefix = manifest::secret_prefix(&live.name);
-    let names = live_env(live).filter_map(|entry| entry["valueFrom"]["secretKeyRef"]["name"].as_str());
-    names.map(str::to_owned).find(|name| name.starts_with(&prefix))
 }
 
 /// Whether the deployment is known at all.
