@@ -119,6 +119,10 @@ impl Made {
                 let file = PathBuf::from(path);
                 let mut archive = tar::Builder::new(Vec::new());
                 let write = || {
+                    // Those who make folders that no member names may give them away to root, and then need to be root.
+                    for folder in ["blobs/", "blobs/sha256/"] {
+                        append(&mut archive, folder, EntryType::Directory, 0o755, 0, &[])?;
+                    }
                     for (name, bytes) in self.members(tag.as_deref()) {
                         append(&mut archive, &name, EntryType::Regular, 0o644, 0, &bytes)?;
                     }
