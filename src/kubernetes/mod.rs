@@ -216,7 +216,8 @@ impl Platform for Kubernetes {
         self.mint(deployment).await?;
         let seen = {
             let session = self.session();
-            let lease = session.snapshot.as_ref().map(|snapshot| snapshot.record.as_ref().map(|r| r.lease.clone()));
+            let lease =
+                session.snapshot.as_ref().map(|snapshot| snapshot.record.as_ref().and_then(|r| r.lease.clone()));
             lease.map(|lease| Seen { lease, record: session.record(deployment) })
         };
         let (done, released) = oneshot::channel();
@@ -373,7 +374,7 @@ impl Platform for Kubernetes {
             }
             // What has become of it was watched.
             (_, Some(mut snapshot), Some((stack, entries))) if changed => {
-                snapshot.record = Some(Record::written(deployment, stack, entries));
+                snapshot.record = Some(Record::written(stack, entries));
                 status::of(cluster, deployment, &snapshot, notices::warnings(cluster).await?).await
             }
             _ => {

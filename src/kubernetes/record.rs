@@ -22,10 +22,11 @@ pub struct Entry {
     pub binding: Value,
 }
 
-/// The Lease, read.
+/// What the Lease says.
 #[derive(Debug, Clone)]
 pub struct Record {
-    pub lease: Object,
+    /// As it was read; `None` where this was only just written down.
+    pub lease: Option<Object>,
     /// The id of the stack; empty where nothing was written down yet.
     pub stack: String,
     /// In the order of the stack.
@@ -36,12 +37,12 @@ impl Record {
     pub fn read(lease: Object) -> Record {
         let stack = lease.annotation(labels::STACK).unwrap_or_default().to_owned();
         let entries = lease.annotation(labels::RESOURCES).and_then(|text| serde_json::from_str(text).ok());
-        Record { stack, entries: entries.unwrap_or_default(), lease }
+        Record { stack, entries: entries.unwrap_or_default(), lease: Some(lease) }
     }
 
     /// What was just written down.
-    pub fn written(deployment: &str, stack: String, entries: Vec<Entry>) -> Record {
-        Record { lease: lease(deployment, Value::Null, None), stack, entries }
+    pub fn written(stack: String, entries: Vec<Entry>) -> Record {
+        Record { lease: None, stack, entries }
     }
 
     /// Where a resource stands in the stack; what is not written down comes last.
