@@ -286,7 +286,7 @@ needs(missing() ?? registries.missing() ?? manager.missing).describe("commands i
 
   test("daemons take commands from a manager elsewhere, and change over to it and back", async () => {
     const stack = () => stackOf("far", receiver("one"))
-    await elsewhere.start("--listen", `${its.cluster.hostAddress}:0`, "--allow-plain-http")
+    await elsewhere.start(["--allow-plain-http"], `${its.cluster.hostAddress}:0`)
     const given = { manager: { url: elsewhere.url, token: elsewhere.admin, deploymentId: "edge-7" } }
     const far = async () => (await elsewhere.ask("GET", "/v1/tokens")).json.tokens.filter(({ role }) => role !== "admin").map(({ role, deploymentId }) => `${deploymentId} ${role}`).sort()
     expect(await failure(its.deploy(stack(), { manager: { ...given.manager, token: "n0t-it" } }))).toMatchObject({ code: "MANAGER_REFUSED" })
