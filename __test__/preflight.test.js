@@ -24,16 +24,6 @@ test("where a stack can run, every check passes or is skipped", async () => {
   }
 })
 
-test("what this version does not do yet is a warning, and no failure", async () => {
-  const taking = new alien.Stack("s").add(daemon("d").commandsEnabled(true).cpu(1).build(), "live").build()
-  for (const [platform, lacking] of [["local", ["limits-are-enforced"]], ["kubernetes", []]]) {
-    const report = await preflight(taking, { platform })
-    expect(report.ok).toBe(true)
-    expect(report.checks.filter(({ status }) => status === "warning").map(({ id }) => id)).toEqual(lacking)
-    expect(check(report, "commands-have-a-manager").status).toBe("passed")
-  }
-})
-
 test("a binding that is given counts, and has to be one for what it is given for", async () => {
   const bucket = new alien.Storage("bucket").build()
   const linked = new alien.Stack("s").add(bucket, "frozen").add(daemon("d").link(bucket).build(), "live").build()

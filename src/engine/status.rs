@@ -116,7 +116,7 @@ pub struct ExitStatus {
 
 impl From<LastExit> for ExitStatus {
     fn from(exit: LastExit) -> Self {
-        ExitStatus { code: exit.code, signal: exit.signal, oom: false, at: exit.at }
+        ExitStatus { code: exit.code, signal: exit.signal, oom: exit.oom, at: exit.at }
     }
 }
 

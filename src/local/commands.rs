@@ -18,6 +18,7 @@ use crate::engine::event::Events;
 use crate::engine::manager::{Administrator, External, Grant};
 use crate::engine::plan::{Action, Fields};
 use crate::error::Report;
+use crate::sandbox::cgroup::Limits;
 use crate::sandbox::ids::Ids;
 use crate::sandbox::{Mount, Program, Sandbox};
 use crate::supervisor::protocol::Phase;
@@ -339,6 +340,7 @@ impl Commands<'_> {
                 cwd: PathBuf::from("/"),
                 user: String::new(),
             },
+            limits: Limits::default(),
             stop_signal: libc::SIGTERM,
             stop_grace_ms: 15_000,
             settle_ms: 1000,

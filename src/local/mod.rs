@@ -8,6 +8,7 @@ mod deployment;
 mod elsewhere;
 mod helper;
 mod layout;
+mod limits;
 mod logs;
 mod observe;
 mod version;
@@ -243,19 +244,20 @@ impl Platform for Local {
         model::Platform::Local
     }
 
-    async fn facts(&self, _stack: &Stack) -> Vec<Check> {
+    async fn facts(&self, stack: &Stack) -> Vec<Check> {
         let issue = match self.machine().await {
             Ok(_) => None,
             Err(report) => {
                 Some(Issue { path: Vec::new(), code: "custom".to_owned(), message: report.message, hint: report.hint })
             }
         };
-        vec![Check {
+        let sandbox = Check {
             id: "local-sandbox",
             description: "This machine can make sandboxes, and the state directory can be used",
             status: if issue.is_none() { Status::Passed } else { Status::Failed },
             issues: issue.into_iter().collect(),
-        }]
+        };
+        vec![sandbox, limits::enforced(stack)]
     }
 
     fn locks_first(&self) -> bool {

@@ -145,6 +145,9 @@ fn conditions(status: &Status) -> Vec<Condition> {
     };
     let ready = Condition::new("Ready", status.state == Phase::Running, reason, message).since(&status.since);
     let mut conditions = vec![ready];
+    if let Some(why) = &status.unlimited {
+        conditions.push(Condition::new("LimitsEnforced", false, "LimitsNotEnforced", why.message.clone()));
+    }
     if let Some(back) = &status.rolled_back {
         let message =
             format!("the last update did not come up, and the version before was brought back: {}", back.why());

@@ -8,6 +8,7 @@ use crate::error::Report;
 use crate::image::Image;
 use crate::model::names::{binding_variable, fingerprint};
 use crate::model::{Code, Daemon, Grants, ResourceRef, ResourceType, Stack};
+use crate::sandbox::cgroup::Limits;
 use crate::sandbox::ids::Ids;
 use crate::sandbox::{Mount, Program, Sandbox};
 use crate::supervisor::spec::{LogLimits, Spec};
@@ -187,6 +188,7 @@ pub fn spec(parts: &Parts<'_>) -> Result<Spec, Report> {
             cwd: absolute(&config.working_dir),
             user: config.user.clone(),
         },
+        limits: limits(daemon),
         stop_signal,
         stop_grace_ms: u64::from(daemon.stop_grace_period_seconds.unwrap_or(GRACE_SECONDS)) * 1000,
         settle_ms: SETTLE_MS,
@@ -194,6 +196,14 @@ pub fn spec(parts: &Parts<'_>) -> Result<Spec, Report> {
         ended: parts.commands.as_ref().and_then(|access| access.end_notice(&daemon.id)),
     };
     Ok(stamped(spec))
+}
+
+/// What a daemon may use: of a pair, the second. The first is what a cluster is to find it a place by.
+pub fn limits(daemon: &Daemon) -> Limits {
+    Limits {
+        cpu_millis: daemon.cpu.as_ref().map(|cpu| cpu.desired.millis()),
+        memory_bytes: daemon.memory.as_ref().map(|memory| memory.desired.bytes()),
+    }
 }
 
 /// A version with its name, which differs whenever anything else does.

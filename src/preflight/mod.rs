@@ -6,7 +6,6 @@ mod bindings;
 mod code;
 mod graph;
 mod names;
-mod notices;
 mod options;
 mod platform;
 
@@ -90,7 +89,7 @@ struct Rule {
     run: fn(&Subject) -> Option<Vec<Issue>>,
 }
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 9] = [
     platform::SUPPORTED,
     platform::LISTED,
     code::IS_IMAGE,
@@ -100,8 +99,6 @@ const RULES: [Rule; 11] = [
     bindings::KNOWN,
     bindings::VARIABLES,
     names::DISTINCT,
-    notices::COMMANDS,
-    notices::LIMITS,
 ];
 
 /// Runs every check.

@@ -190,19 +190,6 @@ fn two_ids_of_one_kubernetes_name_fail() {
 }
 
 #[test]
-fn what_this_version_does_not_do_is_a_warning() {
-    let stack = stack(&daemon("d", r#","commandsEnabled":true,"cpu":"1","memory":"1Gi""#), "");
-    let report = run(&stack, Platform::Local);
-    assert!(report.ok);
-    assert_eq!(outcome(&report, "commands-have-a-manager"), PASSED);
-    assert_eq!(outcome(&run(&stack, Platform::Kubernetes), "commands-have-a-manager"), PASSED);
-    let (status, messages) = outcome(&report, "limits-are-enforced");
-    assert_eq!((status, messages.len()), (Status::Warning, 2));
-    assert_eq!(messages[0], "cpu is not enforced on Local by this version: the daemon runs without it");
-    assert_eq!(outcome(&run(&stack, Platform::Kubernetes), "limits-are-enforced"), SKIPPED);
-}
-
-#[test]
 fn the_report_is_the_contract() {
     let report = run(&stack("", ""), Platform::Local);
     let json = serde_json::to_string(&report).unwrap();

@@ -18,6 +18,7 @@
 //! or a look-up to the host's files.
 
 pub mod build;
+pub mod cgroup;
 pub mod copy;
 mod dev;
 pub mod exec;

@@ -1,7 +1,8 @@
 //! Starting the daemon: from a supervisor, through its sandbox, to a program under an init of its own.
 
-use super::init;
+use super::init::{self, Start};
 use super::inside::{fail, tag};
+use crate::sandbox::cgroup::Group;
 use crate::sandbox::{Failure, Namespaces, Program, Sandbox};
 use crate::sys::process::{self, Exit, Fork, Pid};
 use crate::sys::{Context, socket};
@@ -26,15 +27,23 @@ pub struct Child {
 }
 
 /// Starts the program. It runs, or its failure is known, soon after.
-pub fn launch(namespaces: &Namespaces, sandbox: &Sandbox, program: &Program) -> io::Result<Child> {
+pub fn launch(
+    namespaces: &Namespaces,
+    sandbox: &Sandbox,
+    program: &Program,
+    group: Option<&Group>,
+) -> io::Result<Child> {
     let (ours, theirs) = socket::message_pair()?;
     socket::ask_for_sender(&ours)?;
     let (stdout, stdout_end) = socket::pipe()?;
     let (stderr, stderr_end) = socket::pipe()?;
-    match process::fork()? {
+    match group.map_or_else(process::fork, Group::fork)? {
         Fork::Child => {
             drop((ours, stdout, stderr));
-            if let Err(error) = enter_and_clone(namespaces, sandbox, program, &theirs, [&stdout_end, &stderr_end]) {
+            let start = Start { program, ids: &sandbox.ids, group };
+            let joined = group.map_or(Ok(()), Group::join);
+            let result = joined.and_then(|()| enter_and_clone(namespaces, &start, &theirs, [&stdout_end, &stderr_end]));
+            if let Err(error) = result {
                 fail(&theirs, &Failure::from(error));
             }
             process::exit_now(0)
@@ -57,15 +66,14 @@ pub fn launch(namespaces: &Namespaces, sandbox: &Sandbox, program: &Program) -> 
 /// `CLONE_PARENT` makes that the supervisor's child all the same, so that it dies and is reaped with it.
 fn enter_and_clone(
     namespaces: &Namespaces,
-    sandbox: &Sandbox,
-    program: &Program,
+    start: &Start<'_>,
     socket: &OwnedFd,
     outputs: [&OwnedFd; 2],
 ) -> io::Result<()> {
     namespaces.enter().context(|| "enter the sandbox".to_owned())?;
     let null = File::options().read(true).write(true).open("/dev/null").context(|| "open /dev/null".to_owned())?;
     match process::clone(libc::CLONE_NEWPID | libc::CLONE_PARENT).context(|| "make a pid namespace".to_owned())? {
-        Fork::Child => init::run(program, &sandbox.ids, socket, &null, outputs),
+        Fork::Child => init::run(start, socket, &null, outputs),
         Fork::Parent(pid) => {
             let mut message = vec![tag::INIT];
             message.extend_from_slice(pid.to_string().as_bytes());

@@ -5,6 +5,7 @@
 //! kernel then ends whatever else is left in the pid namespace.
 
 use super::inside::{fail, tag};
+use crate::sandbox::cgroup::{self, Group};
 use crate::sandbox::ids::Ids;
 use crate::sandbox::{Failure, Program, exec, proc};
 use crate::sys::process::{self, Fork, Pid};
@@ -16,9 +17,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// Where the socket to the supervisor is from here on.
 const SOCKET: i32 = 3;
 
+/// What an init is to start.
+pub struct Start<'a> {
+    pub program: &'a Program,
+    pub ids: &'a Ids,
+    /// The group that it is in already.
+    pub group: Option<&'a Group>,
+}
+
 /// Runs the init; starts the program as its child. Never returns.
-pub fn run(program: &Program, ids: &Ids, socket: &OwnedFd, null: &File, outputs: [&OwnedFd; 2]) -> ! {
-    match set_up(socket, null, outputs).map_err(Failure::from).and_then(|()| start(program, ids)) {
+pub fn run(wanted: &Start<'_>, socket: &OwnedFd, null: &File, outputs: [&OwnedFd; 2]) -> ! {
+    match set_up(wanted, socket, null, outputs).map_err(Failure::from).and_then(|()| start(wanted)) {
         Ok(program) => keep(program),
         Err(failure) => {
             say(&failure);
@@ -27,7 +36,7 @@ pub fn run(program: &Program, ids: &Ids, socket: &OwnedFd, null: &File, outputs:
     }
 }
 
-fn set_up(socket: &OwnedFd, null: &File, outputs: [&OwnedFd; 2]) -> io::Result<()> {
+fn set_up(wanted: &Start<'_>, socket: &OwnedFd, null: &File, outputs: [&OwnedFd; 2]) -> io::Result<()> {
     // Nobody inside may take hold of our executable, which is the host's, by way of /proc/1 (CVE-2019-5736).
     process::not_dumpable()?;
     process::die_with_parent(libc::SIGKILL)?;
@@ -42,15 +51,16 @@ fn set_up(socket: &OwnedFd, null: &File, outputs: [&OwnedFd; 2]) -> io::Result<(
     process::close_from(SOCKET + 1);
     crate::sys::check(unsafe { libc::fcntl(SOCKET, libc::F_SETFD, libc::FD_CLOEXEC) })?;
     signal::block_all();
-    proc::renew().context(|| "give the daemon a /proc".to_owned())
+    proc::renew().context(|| "give the daemon a /proc".to_owned())?;
+    cgroup::renew(wanted.group).context(|| "show the daemon its control group".to_owned())
 }
 
-fn start(program: &Program, ids: &Ids) -> Result<Pid, Failure> {
+fn start(wanted: &Start<'_>) -> Result<Pid, Failure> {
     match process::fork()? {
         Fork::Parent(pid) => Ok(pid),
         Fork::Child => {
             unsafe { libc::setsid() };
-            let failure = match exec::prepare(program, ids) {
+            let failure = match exec::prepare(wanted.program, wanted.ids) {
                 Ok(ready) => {
                     let _ = socket::send(&Descriptor(SOCKET), &[tag::PROGRAM]);
                     ready.run()

@@ -92,6 +92,9 @@ pub struct Status {
     /// Why the last start did not even reach the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Why it runs without its limits, where they cannot be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlimited: Option<Failure>,
     /// The update that was taken back, if the last one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<RolledBack>,
@@ -113,6 +116,9 @@ pub struct LastExit {
     /// The signal that ended it: `SIGKILL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
+    /// Whether a process of it was killed for want of memory under the daemon's own limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oom: bool,
     /// When.
     pub at: String,
 }
@@ -121,6 +127,7 @@ impl LastExit {
     /// `exit code 3`, `SIGKILL`.
     pub fn in_words(&self) -> String {
         match (&self.signal, self.code) {
+            _ if self.oom => "OOMKilled: it took more memory than its limit".to_owned(),
             (Some(signal), _) => signal.clone(),
             (None, Some(code)) => format!("exit code {code}"),
             (None, None) => "an unknown cause".to_owned(),

@@ -1,6 +1,7 @@
 //! The scanner: keeps a supervisor beside every daemon that is wanted, and clears away those that are not.
 
 use super::control::Server;
+use super::daemon::limited;
 use super::lock;
 use super::protocol::{Op, Reply, SCANNER};
 use super::spec::{self, Document};
@@ -275,6 +276,7 @@ impl Kept {
 }
 
 fn remove_daemon(dir: &Path) -> io::Result<()> {
+    limited::remove(dir);
     let ids = spec::read::<Document>(&dir.join(spec::CURRENT)).map_or(Ids::Identity, |spec| spec.run.sandbox.ids);
     // In this order: a spec without its mark would be a daemon that is wanted.
     let last = [spec::CURRENT, spec::REMOVED].map(|name| dir.join(name));

@@ -1,5 +1,6 @@
 //! What a supervisor is told to keep alive.
 
+use crate::sandbox::cgroup::Limits;
 use crate::sandbox::{Program, Sandbox};
 use crate::sys::{Context, file};
 use serde::de::DeserializeOwned;
@@ -39,6 +40,9 @@ pub struct Spec {
     pub sandbox: Sandbox,
     /// What runs.
     pub program: Program,
+    /// What it may use.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
     /// Sent to the program to ask it to end.
     pub stop_signal: i32,
     /// How long it may take over that, in milliseconds, before it is killed.

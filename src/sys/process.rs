@@ -24,12 +24,26 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Forks into a control group of version 2, by an open folder of it: the child is there from its beginning.
+pub fn fork_into(group: &OwnedFd) -> io::Result<Fork> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = CLONE_INTO_CGROUP;
+    args.cgroup = group.as_raw_fd() as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    clone3(args)
+}
+
 /// Forks into the namespaces of `flags` (`CLONE_NEW*`). With `CLONE_PARENT` the new process is a sibling.
 pub fn clone(flags: libc::c_int) -> io::Result<Fork> {
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags as u64;
     // With CLONE_PARENT the kernel takes the caller's own exit signal and insists on zero here.
     args.exit_signal = if flags & libc::CLONE_PARENT != 0 { 0 } else { libc::SIGCHLD as u64 };
+    clone3(args)
+}
+
+fn clone3(mut args: libc::clone_args) -> io::Result<Fork> {
     // SAFETY: no stack is given, so this is a fork; see `fork`.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     match check_long(pid)? {

@@ -3,6 +3,7 @@
 //! A loop that waits for events and a small machine of states: [`Stage`] says what the supervisor is doing, and every
 //! event is one function that moves it on. Nothing in the loop waits for anything but the loop itself.
 
+pub(super) mod limited;
 mod notify;
 mod status;
 mod update;
@@ -10,7 +11,7 @@ mod update;
 use super::child::{self, Child};
 use super::control::{CallerId, Server};
 use super::log::{Log, Output};
-use super::protocol::{CONTROL, Op, Reply, RolledBack};
+use super::protocol::{CONTROL, LastExit, Op, Reply, RolledBack};
 use super::spec::{self, Document, Spec};
 use super::state::State;
 use super::{backoff, lock, notice, scanner};
@@ -18,6 +19,7 @@ use crate::sandbox::{Failure, Namespaces, build, copy};
 use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Exit, Fork};
 use crate::sys::{signal, time};
+use limited::Limited;
 use status::{last_exit, now};
 use std::fs;
 use std::io;
@@ -59,6 +61,7 @@ struct Supervisor {
     current: Version,
     /// The version to go back to while the current one is on trial.
     former: Option<Version>,
+    limited: Limited,
     update: Option<Update>,
     stage: Stage,
     child: Option<Child>,
@@ -91,6 +94,7 @@ pub fn supervise(state_dir: &Path, dir: &Path) -> io::Result<()> {
         stage: Stage::Waiting { until: Duration::ZERO },
         current: Version { spec: current, namespaces: None },
         former: None,
+        limited: Limited::found(dir),
         update: None,
         child: None,
         state,
@@ -109,6 +113,7 @@ pub fn supervise(state_dir: &Path, dir: &Path) -> io::Result<()> {
     while !matches!(supervisor.stage, Stage::Done) {
         supervisor.turn(&mut set, &signals, &mut scanner)?;
     }
+    supervisor.limited.end(dir);
     let _ = fs::remove_file(dir.join(CONTROL));
     Ok(())
 }
@@ -207,7 +212,8 @@ impl Supervisor {
         };
         let mut program = spec.program.clone();
         program.env.extend(self.notify_variable());
-        match child::launch(namespaces, &spec.sandbox, &program) {
+        let group = self.limited.by(&spec.limits, &self.dir);
+        match child::launch(namespaces, &spec.sandbox, &program, group) {
             Ok(child) => {
                 self.child = Some(child);
                 self.started_at = Some(now());
@@ -311,7 +317,7 @@ impl Supervisor {
 
     /// A run has ended that should not have: try again later, or go back to the version before.
     fn wait_or_go_back(&mut self, exit: Option<Exit>, lived: Duration) {
-        let exit = exit.map(last_exit);
+        let exit = exit.map(|exit| LastExit { oom: self.limited.was_exceeded(), ..last_exit(exit) });
         if exit.is_some() && self.failure.is_none() {
             self.state.last_exit.clone_from(&exit);
         }

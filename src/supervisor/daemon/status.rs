@@ -25,6 +25,7 @@ impl Supervisor {
             last_exit: self.state.last_exit.clone(),
             next_start_at: self.next_start_at.clone(),
             failure: self.failure.clone(),
+            unlimited: self.limited.failure.clone(),
             rolled_back: self.rolled_back.clone(),
             version: spec.version.clone(),
             image: spec.image.clone(),
@@ -44,5 +45,5 @@ pub fn last_exit(exit: Exit) -> LastExit {
         Exit::Code(code) => (Some(code), None),
         Exit::Signal(number) => (None, Some(signal::name(number))),
     };
-    LastExit { code, signal, at: now() }
+    LastExit { code, signal, oom: false, at: now() }
 }

@@ -1,0 +1,50 @@
+//! Whether the limits that a stack asks for can be had here.
+
+use crate::error::Issue;
+use crate::model::{Daemon, Stack};
+use crate::preflight::{Check, Status};
+use crate::sandbox::Failure;
+use crate::sandbox::cgroup::{Group, Limits};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A kind of limit: the field that asks for it, whether a daemon does, and one to try.
+type Kind = (&'static str, fn(&Daemon) -> bool, Limits);
+
+const KINDS: [Kind; 2] = [
+    ("cpu", |daemon| daemon.cpu.is_some(), Limits { cpu_millis: Some(1000), memory_bytes: None }),
+    ("memory", |daemon| daemon.memory.is_some(), Limits { cpu_millis: None, memory_bytes: Some(1 << 30) }),
+];
+
+/// The check of `cpu` and `memory`: a warning for each that will not hold.
+pub fn enforced(stack: &Stack) -> Check {
+    let mut issues = Vec::new();
+    let mut status = Status::Skipped;
+    for (field, asks, trial) in KINDS {
+        let mut daemons = stack.daemons().filter(|daemon| asks(daemon)).peekable();
+        if daemons.peek().is_none() {
+            continue;
+        }
+        match attempt(&trial) {
+            Ok(()) if status == Status::Skipped => status = Status::Passed,
+            Ok(()) => {}
+            Err(why) => {
+                status = Status::Warning;
+                issues.extend(daemons.map(|daemon| issue(daemon, field, &why)));
+            }
+        }
+    }
+    Check { id: "limits-are-enforced", description: "CPU shares and memory limits hold", status, issues }
+}
+
+fn issue(daemon: &Daemon, field: &str, why: &Failure) -> Issue {
+    let path = ["resources", &daemon.id, "config", field].map(Into::into).to_vec();
+    let issue = Issue::new(path, "custom", format!("{}; the daemon runs without it", why.message));
+    why.hint.as_ref().map_or_else(|| issue.clone(), |hint| issue.clone().hint(hint.as_str()))
+}
+
+/// Makes a group and removes it again: what this machine lacks, it lacks for every daemon.
+fn attempt(limits: &Limits) -> Result<(), Failure> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("alien-try-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    Group::make(&name, limits).map(|group| group.remove(None))
+}
