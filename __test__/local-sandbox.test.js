@@ -68,6 +68,24 @@ test("rights are few: no new ones, no capability that reaches beyond", async () 
   for (const beyond of [12, 13, 16, 17, 19, 21, 22, 25, 27]) expect(caps & (1n << BigInt(beyond))).toBe(0n)
 })
 
+test("the kernel's own things are out of reach: no system call that a container has no use for", async () => {
+  const CLONE_NEWUSER = 0x10000000
+  const refused = {
+    mount: 165, umount2: 166, pivot_root: 155, unshare: [272, CLONE_NEWUSER], setns: 308, bpf: 321, perf_event_open: 298,
+    keyctl: 250, add_key: 248, request_key: 249, userfaultfd: 323, kexec_load: 246, init_module: 175, finit_module: 313, delete_module: 176,
+    open_by_handle_at: 304, reboot: 169, swapon: 167, syslog: 103, iopl: 172, ioperm: 173, settimeofday: 164, clock_settime: 227, acct: 163,
+    io_uring_setup: 425, open_tree: 428, move_mount: 429, fsopen: 430, mount_setattr: 442, pidfd_getfd: 438, quotactl: 179, sethostname: 170,
+    clone: [56, CLONE_NEWUSER | 17], socket_vsock: [41, 40], personality: [135, 0x0400000], fanotify_init: 300, lookup_dcookie: 212, nfsservctl: 180,
+  }
+  const step = (call) => `call=${[call].flat().join(":")}`
+  const lines = await printed("calls", image, ...Object.values(refused).map(step), "call=435", "call=9999", "call=39")
+  const errno = Object.fromEntries(lines.flatMap((line) => [...line.matchAll(/^call (\S+): (\d+)$/g)]).map(([, call, errno]) => [call, Number(errno)]))
+  const [EPERM, ENOSYS] = [1, 38]
+  expect(Object.fromEntries(Object.entries(refused).map(([name, call]) => [name, errno[[call].flat().join(":")]]))).toEqual(Object.fromEntries(Object.keys(refused).map((name) => [name, EPERM])))
+  // clone3, whose flags cannot be looked into, and what this kernel may not know: a program goes on with what is older. getpid().
+  expect([errno[435], errno[9999], errno[39]]).toEqual([ENOSYS, ENOSYS, 0])
+})
+
 describe("image configuration", () => {
   test("WorkingDir, made where it is missing", async () => {
     const from = await bed.image({ config: { WorkingDir: "/made/for it" } })

@@ -1,7 +1,7 @@
 //! The last steps before the daemon's own program: find it, become its user, give up rights, execute.
 
 use super::user::{self, Identity};
-use super::{Failure, Program, ids::Ids};
+use super::{Failure, Program, ids::Ids, seccomp};
 use crate::sys::{self, Context, process, signal};
 use std::ffi::CString;
 use std::io;
@@ -152,6 +152,8 @@ impl Ready {
         sys::check(unsafe { libc::setresgid(*gid, *gid, *gid) }).context(|| format!("become group {gid}"))?;
         sys::check(unsafe { libc::setresuid(*uid, *uid, *uid) }).context(|| format!("become user {uid}"))?;
         process::no_new_privileges()?;
-        std::env::set_current_dir(&self.cwd).context(|| format!("enter the working directory {}", self.cwd.display()))
+        std::env::set_current_dir(&self.cwd)
+            .context(|| format!("enter the working directory {}", self.cwd.display()))?;
+        seccomp::apply()
     }
 }

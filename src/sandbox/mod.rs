@@ -14,6 +14,9 @@
 //! The user namespace is the reason that all of this needs no root: inside it the builder may mount. When the caller
 //! *is* root it still gets one, with every id mapped to itself, so that root inside has no say over the host.
 //!
+//! The last of those rights are system calls: those that a program in a container has no use for are refused
+//! ([`seccomp`]).
+//!
 //! All paths inside the image are resolved with openat2's `RESOLVE_IN_ROOT`: a link in an image cannot lead a mount
 //! or a look-up to the host's files.
 
@@ -27,6 +30,7 @@ pub mod own;
 pub mod probe;
 pub mod proc;
 mod report;
+mod seccomp;
 mod user;
 
 use crate::sys::process::{self, Pid};

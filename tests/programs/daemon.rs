@@ -6,13 +6,14 @@
 //! Writes:    `write=FILE:TEXT` `append=FILE:TEXT` `count` (adds to /runs, tells the sum)
 //! Prints:    `long=BYTES` `bytes` (no UTF-8) `flood=LINES` `tick=MS` (for ever) `unended=TEXT` (without a line's end)
 //! Ends:      `exit=CODE` `crash=SIGNAL` `upto=RUNS:CODE` (exits while it has run at most so often)
+//! Asks:      `call=NUMBER[:ARGUMENT]` (a system call, with zeros behind; tells its errno, 0 where it was done)
 //! Takes:     `eat=BYTES` (memory, all of it really)
 //! Signals:   `ignore=SIGNAL` `catch` (tells which signal came, exits with 0) `catch=MS` (takes so long over it)
 //! Processes: `orphan=TEXT` (a grandchild that sleeps, in a session of its own) `zombies=COUNT` (orphans that end)
 //! Time:      `wait=MS` `ready` (sd_notify(3)) `sleep`
 //! Itself:    `fork-ready` (READY=1 from a child)
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_long};
 use std::fs::{self, File};
 use std::io::{Write, stdout};
 use std::os::linux::net::SocketAddrExt;
@@ -29,6 +30,7 @@ unsafe extern "C" {
     fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
     fn signal(signal: c_int, handler: usize) -> usize;
     fn pause() -> c_int;
+    fn syscall(number: c_long, ...) -> c_long;
 }
 
 const SIGNALS: &[(&str, c_int)] = &[
@@ -220,6 +222,13 @@ fn main() {
                 signal(number(with), 0);
                 kill(getpid(), number(with));
             },
+            "call" => {
+                let mut numbers = with.split(':').map(|part| part.parse().expect("a number"));
+                let (number, argument) = (numbers.next().expect("a call's number"), numbers.next().unwrap_or(0));
+                let result = unsafe { syscall(number, argument, 0 as c_long, 0 as c_long, 0 as c_long, 0 as c_long, 0 as c_long) };
+                let error = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+                say(format!("call {with}: {}", if result < 0 { error } else { 0 }));
+            }
             "eat" => {
                 let bytes = vec![1u8; with.parse().expect("a number of bytes")];
                 std::mem::forget(std::hint::black_box(bytes));
