@@ -484,7 +484,7 @@ export declare class Deployment {
   /**
    * Brings back the version of a daemon that ran before this one; resolves once it is up. The next deploy of the stack
    * brings the stack's version again.
-   * @throws {AlienError} `RESOURCE_NOT_FOUND`; `NOT_AVAILABLE` on Local, in this version
+   * @throws {AlienError} `RESOURCE_NOT_FOUND`; `NO_PREVIOUS_VERSION` where none ran before, or none that could be kept
    */
   rollback(id: string, options?: CallOptions): Promise<void>
   /**
@@ -502,13 +502,14 @@ export declare class Deployment {
   invoke(id: string, command: string, params: unknown, options: import("./js/commands").InvokeOptions & { as: "bytes" }): Promise<Buffer>
   invoke<Result = unknown>(id: string, command: string, params?: unknown, options?: import("./js/commands").InvokeOptions): Promise<Result>
   /**
-   * Runs a program beside a daemon, in its container. A program that fails is no error: see the result's `code`.
+   * Runs a program beside a daemon, in its container: with its root, user, environment and limits. A program that fails
+   * is no error: see the result's `code`. It ends with the daemon's own program at the latest.
    *
    * @example
    * const { code, stdout } = await deployment.exec("db", ["psql", "-At"], { stdin: "select 1" })
    * @param command program and arguments; there is no shell
-   * @throws {AlienError} `RESOURCE_NOT_FOUND`; `EXEC_INTERRUPTED` when the connection is lost; `NOT_AVAILABLE` on Local,
-   * in this version
+   * @throws {AlienError} `RESOURCE_NOT_FOUND`; `DAEMON_NOT_RUNNING`; `EXEC_INTERRUPTED` when the connection is lost; on
+   * Local `ENTRYPOINT_MISSING` and the like where the image lacks the program
    */
   exec(id: string, command: string[], options?: ExecOptions): Promise<ExecResult>
   /**
@@ -516,7 +517,7 @@ export declare class Deployment {
    *
    * @example
    * for await (const { resources } of deployment.watch({ signal })) console.log(resources.map(({ state }) => state))
-   * @throws {AlienError} while it is read: `DEPLOYMENT_NOT_FOUND`; `NOT_AVAILABLE` on Local, in this version
+   * @throws {AlienError} while it is read: `DEPLOYMENT_NOT_FOUND`
    */
   watch(options?: { signal?: AbortSignal }): AsyncIterable<DeploymentStatus>
   /**

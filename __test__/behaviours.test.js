@@ -259,6 +259,69 @@ describe.each(Object.entries(PLACES))("%s", (platform, { missing, open }) => {
       })
     })
 
+    describe("in operation", () => {
+      const NAME = "works"
+      const build = (level) => stackOf(NAME, up(NAME, "d", `print=level ${level}`).environment({ LEVEL: level }))
+      let deployment
+
+      beforeAll(async () => {
+        deployment = await place.deploy(build("one"))
+      })
+
+      test("a program runs beside it, in its world, and tells how it ended", async () => {
+        const { code, stdout, stderr } = await deployment.exec("d", ["/bin/daemon", "env", "print=inside", "err=beside", "exit=7"])
+        expect({ code, stderr }).toEqual({ code: 7, stderr: "beside\n" })
+        expect(stdout).toMatch(/^env LEVEL=one$/m)
+        expect(stdout).toMatch(/^inside$/m)
+        expect(await deployment.exec("d", ["/bin/daemon", "crash=SIGKILL"])).toMatchObject({ signal: "SIGKILL" })
+        // As its own program does: what is there is there for both.
+        await deployment.exec("d", ["/bin/daemon", "write=/left:behind", "exit=0"])
+        expect((await deployment.exec("d", ["/bin/daemon", "read=/left", "exit=0"])).stdout).toBe("read /left: behind\n")
+        await copy(NAME, "d")
+      })
+
+      test("that program's input and output are passed on as they come, however much it is", async () => {
+        const bytes = Buffer.alloc(3 * 1024 * 1024, "0123456789abcdef\n")
+        const { code, stdout } = await deployment.exec("d", ["/bin/daemon", "cat", "exit=0"], { stdin: bytes })
+        expect(code).toBe(0)
+        expect(stdout.length).toBe(bytes.length)
+        expect(stdout === bytes.toString()).toBe(true)
+      })
+
+      test("a terminal has the size that it is told, and one stream for all", async () => {
+        const { stdout, stderr } = await deployment.exec("d", ["/bin/daemon", "wait=200", "tty", "err=beside", "exit=0"], { tty: true, stdin: "", size: { columns: 101, rows: 33 } })
+        expect([stdout.replaceAll("\r", "").replaceAll("^D\b\b", ""), stderr]).toEqual(["tty 101x33\nbeside\n", ""])
+        expect((await deployment.exec("d", ["/bin/daemon", "tty", "exit=0"])).stdout).toBe("tty none\n")
+      })
+
+      test("a program that is not there is named", async () => {
+        const error = await failure(deployment.exec("d", ["/no/such"]))
+        expect(error).toBeInstanceOf(alien.AlienError)
+        expect(error.message).toContain("/no/such")
+      })
+
+      test("a watch tells what becomes of it, and rollback brings back the version before", async () => {
+        const seen = []
+        const watching = (async () => {
+          for await (const { resources } of deployment.watch()) seen.push(...resources.map(({ state, digest }) => ({ state, digest })))
+        })()
+        await eventually(() => seen.length > 0)
+        await place.deploy(build("two"))
+        await until(deployment, "d", /^level two$/)
+        const told = listener()
+        await deployment.rollback("d", { onEvent: told.onEvent })
+        expect(told.of("d").at(-1)).toBe("running")
+        expect((await deployment.exec("d", ["/bin/daemon", "env", "exit=0"])).stdout).toMatch(/^env LEVEL=one$/m)
+        expect((await plan(build("one"))).changes).toMatchObject([{ action: "none" }])
+        expect((await plan(build("two"))).changes).toMatchObject([{ action: "update" }])
+        await deployment.destroy()
+        await watching
+        const states = seen.map(({ state }) => state)
+        expect(states[0]).toBe("running")
+        expect(new Set(states).size).toBeGreaterThan(1)
+      })
+    })
+
     describe("that cannot be made", () => {
       together({
         "because the stack is not valid: every problem, and nothing is touched": async () => {

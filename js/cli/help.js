@@ -8,8 +8,8 @@ const GENERAL = `alien: keeps the daemons of an alien.ts running
   alien status             how every resource is
   alien logs [ID…]         what daemons printed; all of them when none is named
   alien restart ID         stop a daemon and start it again
-  alien rollback ID        bring back the version that ran before (kubernetes)
-  alien exec ID -- CMD…    run a program in a daemon's container (kubernetes)
+  alien rollback ID        bring back the version that ran before
+  alien exec ID -- CMD…    run a program beside a daemon, in its container
   alien commands invoke ID NAME   call a command of a daemon; also submit, get, list, cancel, watch
   alien manager install    put the manager of commands into a cluster; also image push, uninstall
   alien token create       let somebody send or take commands; also list, revoke
@@ -61,7 +61,7 @@ const MORE = {
 
 Shows every resource of the deployment as it is at this moment.
 
-      --watch              go on with every change, until it is gone or Ctrl-C (kubernetes)`,
+      --watch              go on with every change, until it is gone or Ctrl-C`,
   logs: `alien logs [ID…] [options]
 
       --tail N             only the last N lines of each

@@ -3,7 +3,7 @@
 //! It is called by the addon and by itself, not by people; still it says what it takes.
 
 use alien_core::sandbox::{copy, ids, own, probe};
-use alien_core::supervisor::{scanner, supervise};
+use alien_core::supervisor::{exec, scanner, supervise};
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
@@ -13,6 +13,9 @@ const USAGE: &str = "usage:
   alien-supervisor scan STATE_DIR             keep every daemon of a state directory; detaches
   alien-supervisor run STATE_DIR DAEMON_DIR   keep one daemon
   alien-supervisor probe SCRATCH_DIR IDS      try what this machine allows; JSON on stdout
+  alien-supervisor exec DAEMON_DIR PID KIND -- PROGRAM [ARGUMENT...]
+                                              run a program beside a daemon's, whose pid that is; KIND is plain or
+                                              terminal; how it ended goes to descriptor 3, as JSON
   alien-supervisor own LIST LAYER_DIR IDS     give the files of a layer their owners
   alien-supervisor remove TREE IDS            remove files that belong to a sandbox's ids";
 
@@ -36,6 +39,10 @@ fn run(arguments: &[OsString]) -> io::Result<()> {
         ["probe", _, text] => {
             println!("{}", serde_json::to_string(&probe::run(path(1), &ids(text)?))?);
             Ok(())
+        }
+        ["exec", _, pid, kind @ ("plain" | "terminal"), "--", _, ..] => {
+            let pid = pid.parse().map_err(io::Error::other)?;
+            exec::run(path(1), pid, kind == "terminal", words[5..].iter().map(|&word| word.to_owned()).collect())
         }
         ["own", _, _, text] => own::apply(path(1), path(2), &ids(text)?),
         ["remove", _, text] => ids::as_root_of(&ids(text)?, || copy::tree(path(1))),

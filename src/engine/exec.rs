@@ -2,7 +2,13 @@
 
 use super::status::ExitStatus;
 use crate::error::Report;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
+
+/// Pieces of output or input on their way.
+pub const PIECES: usize = 16;
+/// Bytes of one piece.
+const PIECE: usize = 32 * 1024;
 
 /// What is to be run.
 #[derive(Debug, Clone)]
@@ -47,4 +53,29 @@ pub struct Session {
     pub size: Option<mpsc::Sender<Size>>,
     /// How it ended. Comes after the last output.
     pub exit: oneshot::Receiver<Result<ExitStatus, Report>>,
+}
+
+/// Passes on what a stream of output has, until that ends or nobody wants it any more.
+pub async fn copy(from: Option<impl AsyncRead + Unpin>, stream: Stream, to: &mpsc::Sender<Output>) {
+    let Some(mut from) = from else { return };
+    let mut buffer = vec![0; PIECE];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        if to.send(Output { stream, bytes: buffer[..count].to_vec() }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What is sent to the result becomes a program's input; when it is dropped, the program reads the end.
+pub fn feed(mut input: impl AsyncWrite + Unpin + Send + 'static) -> mpsc::Sender<Vec<u8>> {
+    let (give, mut take) = mpsc::channel::<Vec<u8>>(PIECES);
+    tokio::spawn(async move {
+        while let Some(bytes) = take.recv().await {
+            if input.write_all(&bytes).await.is_err() || input.flush().await.is_err() {
+                return;
+            }
+        }
+        let _ = input.shutdown().await;
+    });
+    give
 }

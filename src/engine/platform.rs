@@ -113,17 +113,16 @@ pub trait Platform: Send + Sync {
     async fn status(&self, deployment: &str) -> Result<DeploymentStatus, Report>;
 
     /// Follows the status.
-    async fn watch(&self, _deployment: &str) -> Result<Box<dyn StatusWatch>, Report> {
-        Err(not_available(self.name(), "watching a status"))
-    }
+    async fn watch(&self, deployment: &str) -> Result<Box<dyn StatusWatch>, Report>;
 
     /// Stops one daemon and starts it again; returns once it is up.
     async fn restart(&self, deployment: &str, id: &str, events: &Events) -> Result<(), Report>;
 
     /// Brings back the version of one daemon that ran before this one; returns once it is up.
-    async fn rollback(&self, _deployment: &str, _id: &str, _events: &Events) -> Result<(), Report> {
-        Err(not_available(self.name(), "rollback"))
-    }
+    ///
+    /// # Errors
+    /// `NO_PREVIOUS_VERSION`.
+    async fn rollback(&self, deployment: &str, id: &str, events: &Events) -> Result<(), Report>;
 
     /// A reader of one daemon's log.
     ///
@@ -132,9 +131,10 @@ pub trait Platform: Send + Sync {
     async fn logs(&self, deployment: &str, id: &str, options: logs::Options) -> Result<Box<dyn LogReader>, Report>;
 
     /// Runs a program beside a daemon, in its container.
-    async fn exec(&self, _deployment: &str, _id: &str, _options: exec::Options) -> Result<Session, Report> {
-        Err(not_available(self.name(), "exec"))
-    }
+    ///
+    /// # Errors
+    /// `DAEMON_NOT_RUNNING`.
+    async fn exec(&self, deployment: &str, id: &str, options: exec::Options) -> Result<Session, Report>;
 
     /// Installs a manager of commands, or makes the one that is there as it is to be; returns once it answers, with what
     /// there is to tell about it.
@@ -163,8 +163,4 @@ fn installs_none(platform: Name) -> Report {
     Report::new("NOT_AVAILABLE", message)
         .status(501)
         .hint("managers are installed into clusters: --platform kubernetes")
-}
-
-fn not_available(platform: Name, what: &str) -> Report {
-    Report::new("NOT_AVAILABLE", format!("{what} is not there for platform {platform} yet")).status(501)
 }

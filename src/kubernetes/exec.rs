@@ -5,7 +5,7 @@ use super::diagnosis;
 use super::failure;
 use super::manifest::CONTAINER;
 use super::snapshot;
-use crate::engine::exec::{Options, Output, Session, Size, Stream};
+use crate::engine::exec::{Options, PIECES, Session, Size, Stream, copy, feed};
 use crate::engine::status::ExitStatus;
 use crate::error::Report;
 use crate::sys::{signal, time};
@@ -14,13 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::Api;
 use kube::api::{AttachParams, AttachedProcess, TerminalSize};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
-
-/// Pieces of output or input on their way.
-const PIECES: usize = 16;
-/// Bytes of one piece.
-const PIECE: usize = 32 * 1024;
 
 /// Runs a program in the daemon's running container.
 ///
@@ -59,19 +53,7 @@ async fn running(cluster: &Cluster, deployment: &str, id: &str) -> Result<String
 
 fn session(mut process: AttachedProcess, doing: String) -> Session {
     let (output, received) = mpsc::channel(PIECES);
-    let stdin = process.stdin().map(|mut input| {
-        let (give, mut take) = mpsc::channel::<Vec<u8>>(PIECES);
-        tokio::spawn(async move {
-            while let Some(bytes) = take.recv().await {
-                if input.write_all(&bytes).await.is_err() || input.flush().await.is_err() {
-                    return;
-                }
-            }
-            // The program reads the end of its input.
-            let _ = input.shutdown().await;
-        });
-        give
-    });
+    let stdin = process.stdin().map(feed);
     let size = process.terminal_size().map(|mut sizes| {
         let (give, mut take) = mpsc::channel::<Size>(PIECES);
         tokio::spawn(async move {
@@ -103,16 +85,6 @@ fn session(mut process: AttachedProcess, doing: String) -> Session {
         let _ = tell_exit.send(ended(status, &doing));
     });
     Session { stdin, output: received, size, exit }
-}
-
-async fn copy(from: Option<impl AsyncRead + Unpin>, stream: Stream, to: &mpsc::Sender<Output>) {
-    let Some(mut from) = from else { return };
-    let mut buffer = vec![0; PIECE];
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        if to.send(Output { stream, bytes: buffer[..count].to_vec() }).await.is_err() {
-            return;
-        }
-    }
 }
 
 /// How the program ended (`v4.channel.k8s.io`: a Status on the error channel).

@@ -11,7 +11,7 @@ use crate::engine::status::ExitStatus;
 use crate::error::Report;
 use crate::supervisor::log;
 use crate::supervisor::protocol::{CONTROL, LastExit, Op, Phase, Reply, Status};
-use crate::supervisor::spec::{self, CURRENT, NEXT, REMOVED};
+use crate::supervisor::spec::{self, CURRENT, NEXT, PREVIOUS, REMOVED};
 use crate::sys::time;
 use serde_json::json;
 use std::fs;
@@ -137,6 +137,22 @@ impl DaemonDir<'_> {
             .map_err(|error| error.with("path", dir.display().to_string()))?;
         events.resource(self.id, action, "running", None);
         Ok(())
+    }
+
+    /// Makes the daemon run the version that ran before this one, and returns once it is up.
+    ///
+    /// # Errors
+    /// `NO_PREVIOUS_VERSION`, and those of [`DaemonDir::put`].
+    pub async fn roll_back(&self, events: &Events) -> Result<(), Report> {
+        let current = self.document().ok_or_else(|| failure::no_daemon(self.deployment, self.id, &[]))?;
+        let previous = spec::read::<Document>(&self.path().join(PREVIOUS)).ok();
+        match previous.filter(|previous| previous.run.version != current.run.version) {
+            Some(previous) => self.put(&previous, Action::Update, events).await,
+            None => {
+                let message = format!("daemon {:?} has no version from before to go back to", self.id);
+                Err(Report::new("NO_PREVIOUS_VERSION", message).status(409).with("daemon", self.id))
+            }
+        }
     }
 
     /// Returns once the daemon, which runs as it should, counts as up.

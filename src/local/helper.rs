@@ -77,6 +77,11 @@ impl Helper {
         Ok(Helper { layout: layout.clone(), program, digest })
     }
 
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Copies another program of the package into a folder of its own beside the helper, as the whole of an image.
     /// Gives the folder, and the program's digest.
     pub fn install_beside(&self, packaged: &Path, name: &str) -> Result<(PathBuf, String), Report> {

@@ -6,19 +6,22 @@ mod control;
 mod daemon;
 mod deployment;
 mod elsewhere;
+mod exec;
 mod helper;
 mod layout;
 mod limits;
 mod logs;
 mod observe;
 mod version;
+mod watch;
 
 use crate::engine;
 use crate::engine::event::{Event, Events, ImagePhase};
+use crate::engine::exec::Session;
 use crate::engine::logs::{self as engine_logs, LogReader};
 use crate::engine::manager::External;
 use crate::engine::plan::{Action, Desired, Field, Fields, Observed};
-use crate::engine::platform::{Inputs, Lock, Platform, Secrets, Survey};
+use crate::engine::platform::{Inputs, Lock, Platform, Secrets, StatusWatch, Survey};
 use crate::engine::status::DeploymentStatus;
 use crate::error::{Issue, Report};
 use crate::image::{self, Image, Progress, Store};
@@ -440,6 +443,26 @@ impl Platform for Local {
 
     async fn status(&self, deployment: &str) -> Result<DeploymentStatus, Report> {
         observe::status(&self.layout, deployment).await
+    }
+
+    async fn watch(&self, deployment: &str) -> Result<Box<dyn StatusWatch>, Report> {
+        Ok(Box::new(watch::Watch::new(self.layout.clone(), deployment)))
+    }
+
+    async fn rollback(&self, deployment: &str, id: &str, events: &Events) -> Result<(), Report> {
+        self.existing(deployment, id)?;
+        self.daemon_dir(self.machine().await?, deployment, id).roll_back(events).await
+    }
+
+    async fn exec(&self, deployment: &str, id: &str, options: engine::exec::Options) -> Result<Session, Report> {
+        let dir = self.existing(deployment, id)?;
+        let machine = self.machine().await?;
+        let Some(pid) = control::status(&dir).await?.pid else {
+            let message =
+                format!("daemon {id:?} of deployment {deployment:?} is not running: no program can run beside it");
+            return Err(Report::new("DAEMON_NOT_RUNNING", message).status(409).hint("`alien status` says how it is"));
+        };
+        exec::exec(&machine.helper, &dir, pid, &options)
     }
 
     async fn restart(&self, deployment: &str, id: &str, events: &Events) -> Result<(), Report> {

@@ -159,6 +159,16 @@ impl Namespaces {
         self.others.iter().try_for_each(|(namespace, kind)| process::setns(namespace.as_fd(), *kind))
     }
 
+    /// Moves this process inside for good, and what it starts from now on beside `pid`: also its pid and cgroup namespaces,
+    /// which are made anew with each start.
+    pub fn enter_beside(&self, pid: Pid) -> io::Result<()> {
+        let open = |name: &str| std::fs::File::open(format!("/proc/{pid}/ns/{name}")).map(OwnedFd::from);
+        let (its_pids, its_groups) = (open("pid")?, open("cgroup")?);
+        self.enter()?;
+        process::setns(its_groups.as_fd(), libc::CLONE_NEWCGROUP)?;
+        process::setns(its_pids.as_fd(), libc::CLONE_NEWPID)
+    }
+
     /// Moves this process into the user namespace alone: the host's files, with the rights of the sandbox's root
     /// over those that belong to its ids.
     pub fn enter_user(&self) -> io::Result<()> {

@@ -38,6 +38,7 @@ pub mod backoff;
 mod child;
 mod control;
 mod daemon;
+pub mod exec;
 mod init;
 mod inside;
 pub mod lock;
@@ -47,5 +48,6 @@ pub mod protocol;
 pub mod scanner;
 pub mod spec;
 mod state;
+mod terminal;
 
 pub use daemon::supervise;

@@ -3,6 +3,8 @@
 use super::{check, check_long};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// A process id as this process sees it.
 pub type Pid = libc::pid_t;
@@ -174,6 +176,12 @@ pub fn dup_to(fd: &impl AsRawFd, number: i32) -> io::Result<()> {
         return check(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop);
     }
     check(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
+}
+
+/// Gives a program that is to be started a descriptor under this number.
+pub fn hand_over(command: &mut Command, fd: OwnedFd, number: i32) {
+    // SAFETY: between fork and exec nothing but dup2 and fcntl is called, which may be.
+    unsafe { command.pre_exec(move || dup_to(&fd, number)) };
 }
 
 /// Sixteen random bytes as 32 hex digits.

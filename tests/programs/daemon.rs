@@ -6,6 +6,7 @@
 //! Writes:    `write=FILE:TEXT` `append=FILE:TEXT` `count` (adds to /runs, tells the sum)
 //! Prints:    `long=BYTES` `bytes` (no UTF-8) `flood=LINES` `tick=MS` (for ever) `unended=TEXT` (without a line's end)
 //! Ends:      `exit=CODE` `crash=SIGNAL` `upto=RUNS:CODE` (exits while it has run at most so often)
+//! Reads:     `cat` (tells standard input, to its end) `tty` (whether it has a terminal, and how large)
 //! Asks:      `call=NUMBER[:ARGUMENT]` (a system call, with zeros behind; tells its errno, 0 where it was done)
 //! Takes:     `eat=BYTES` (memory, all of it really)
 //! Signals:   `ignore=SIGNAL` `catch` (tells which signal came, exits with 0) `catch=MS` (takes so long over it)
@@ -30,6 +31,7 @@ unsafe extern "C" {
     fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
     fn signal(signal: c_int, handler: usize) -> usize;
     fn pause() -> c_int;
+    fn ioctl(fd: c_int, request: std::ffi::c_ulong, ...) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
 }
 
@@ -222,6 +224,14 @@ fn main() {
                 signal(number(with), 0);
                 kill(getpid(), number(with));
             },
+            "cat" => {
+                let _ = std::io::copy(&mut std::io::stdin(), &mut stdout());
+            }
+            "tty" => {
+                let mut size = [0u16; 4];
+                let known = unsafe { ioctl(0, 0x5413, &raw mut size) } == 0;
+                say(if known { format!("tty {}x{}", size[1], size[0]) } else { "tty none".to_owned() });
+            }
             "call" => {
                 let mut numbers = with.split(':').map(|part| part.parse().expect("a number"));
                 let (number, argument) = (numbers.next().expect("a call's number"), numbers.next().unwrap_or(0));

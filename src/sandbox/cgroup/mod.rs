@@ -116,6 +116,14 @@ impl Group {
         self.v1.iter().try_for_each(|(_, dir)| join(dir))
     }
 
+    /// Moves this process, which has one thread, into all of the group.
+    pub fn enter(&self) -> io::Result<()> {
+        self.join()?;
+        let enter =
+            |dir: &PathBuf| fs::write(dir.join("cgroup.procs"), "0").context(|| format!("join {}", dir.display()));
+        self.v2.iter().try_for_each(enter)
+    }
+
     /// Forks a child that begins its life in the group's version 2 folder, if it has one.
     pub fn fork(&self) -> io::Result<process::Fork> {
         match &self.v2 {
