@@ -318,6 +318,11 @@ export interface LocalOptions {
    */
   dockerConfig?: string
   /**
+   * Where the Docker engine listens that `docker-daemon:` images are in: `unix:///PATH` or `tcp://HOST:PORT`.
+   * @default `DOCKER_HOST`, else unix:///var/run/docker.sock
+   */
+  dockerHost?: string
+  /**
    * When a registry is asked for a tag: `missing` only when the image is not here, `always` at every deploy; `auto` is
    * `always` for the tag `latest`, else `missing`.
    * @default "auto"
@@ -845,8 +850,9 @@ export interface FieldChange {
 export interface ImageCode {
   type: 'image'
   /**
-   * `registry/repository[:tag][@digest]`, or `oci:DIR[:tag]`, `oci-archive:FILE`, `docker-archive:FILE`,
-   * `docker-daemon:NAME`.
+   * `registry/repository[:tag][@digest]`; on this machine also `oci:DIR[:tag]`, `oci-archive:FILE[:tag]`,
+   * `docker-archive:FILE[:NAME[:TAG]|:@INDEX]`, plain or gzipped, and `docker-daemon:NAME[:TAG]|sha256:ID`. The last
+   * two are known by the image ID, as `docker images --no-trunc` shows it.
    */
   image: string
 }

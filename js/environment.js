@@ -14,6 +14,7 @@ function defaults(env = process.env) {
     stateDir: stateDir(env),
     mirrors: env.ALIEN_REGISTRY_MIRRORS || "",
     dockerConfig: env.REGISTRY_AUTH_FILE || path.join(env.DOCKER_CONFIG || path.join(home, ".docker"), "config.json"),
+    dockerHost: env.DOCKER_HOST || "",
     helper: helperPath(),
     commandsCaFile: env.ALIEN_COMMANDS_CA_FILE || "",
     kubeconfig: env.KUBECONFIG || "",

@@ -319,6 +319,11 @@ export interface LocalOptions {
    */
   dockerConfig?: string
   /**
+   * Where the Docker engine listens that `docker-daemon:` images are in: `unix:///PATH` or `tcp://HOST:PORT`.
+   * @default `DOCKER_HOST`, else unix:///var/run/docker.sock
+   */
+  dockerHost?: string
+  /**
    * When a registry is asked for a tag: `missing` only when the image is not here, `always` at every deploy; `auto` is
    * `always` for the tag `latest`, else `missing`.
    * @default "auto"

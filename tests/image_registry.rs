@@ -3,7 +3,7 @@
 #[path = "support/image.rs"]
 mod support;
 
-use alien_core::image::{Error, Options, Progress, PullPolicy, RegistryOptions, Store};
+use alien_core::image::{Options, Progress, PullPolicy, RegistryOptions, Store};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -420,20 +420,4 @@ fn two_at_once_both_succeed() {
     let layers = proxy.seen().iter().filter(|request| request.path.contains("/blobs/")).count();
     assert!(layers <= 5, "in one process each layer is fetched once, the configuration perhaps twice: {layers}");
     assert_tidy(&bench.path("store"));
-}
-
-#[test]
-fn transports_that_need_a_conversion_say_how() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let store = Store::open(&dir.path().join("store")).expect("opens");
-    for (reference, part) in [
-        ("docker-archive:/a/b.tar:x", "skopeo copy docker-archive:/a/b.tar:x oci-archive:"),
-        ("docker-daemon:nginx", "skopeo copy docker-daemon:nginx:latest oci-archive:"),
-    ] {
-        let error = ensure(&store, reference, &Options::default()).expect_err(reference);
-        assert!(matches!(error, Error::UnsupportedTransport { .. }));
-        let error = report(error);
-        assert_eq!(error.code, "IMAGE_TRANSPORT_UNSUPPORTED");
-        assert!(error.hint.as_deref().is_some_and(|hint| hint.contains(part)), "{error}");
-    }
 }

@@ -72,9 +72,9 @@ pub enum Error {
     /// The image is of a kind that this library does not read (schema 1, foreign or encrypted layers).
     #[error("the image {place} cannot be used: {what}")]
     Unsupported { place: Box<Place>, what: String, hint: String },
-    /// `docker-archive:` and `docker-daemon:`, which are read after a conversion.
-    #[error("{reference}: images are read from a registry, oci: or oci-archive:, not from {transport}")]
-    UnsupportedTransport { reference: String, transport: &'static str, convert: String },
+    /// No Docker engine answers where one should.
+    #[error("no Docker engine answers at {host} for {reference}: {why}")]
+    EngineUnreachable { reference: String, host: String, why: String },
     /// An option, a credentials file or a credential helper is wrong.
     #[error("{what}")]
     Options { what: String, hint: String },
@@ -125,7 +125,7 @@ impl Error {
             Error::PlatformMismatch { .. } => "IMAGE_PLATFORM_MISMATCH",
             Error::Unsafe { .. } => "IMAGE_UNSAFE",
             Error::Unsupported { .. } => "IMAGE_UNSUPPORTED",
-            Error::UnsupportedTransport { .. } => "IMAGE_TRANSPORT_UNSUPPORTED",
+            Error::EngineUnreachable { .. } => "DOCKER_UNREACHABLE",
             Error::Options { .. } => "IMAGE_OPTIONS_INVALID",
             Error::StoreFull { .. } => "STORE_FULL",
             Error::StoreNotWritable { .. } => "STORE_NOT_WRITABLE",
@@ -150,6 +150,9 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
+            Error::NotFound { place, .. } if place.reference.starts_with("docker-daemon:") => {
+                "look at what there is: docker images --digests".to_owned()
+            }
             Error::NotFound { place, .. } if place.registry.is_empty() => {
                 format!("look at what there is: skopeo inspect {}", place.reference)
             }
@@ -177,7 +180,12 @@ impl Error {
             }
             Error::Unsafe { .. } => "do not run this image; rebuild it from a source you trust".to_owned(),
             Error::Unsupported { hint, .. } | Error::Options { hint, .. } => hint.clone(),
-            Error::UnsupportedTransport { convert, .. } => format!("convert it once: {convert}"),
+            Error::EngineUnreachable { why, .. } if why.contains("ermission denied") => {
+                "deploy as a member of the socket's group: sudo usermod -aG docker $USER, then log in again".to_owned()
+            }
+            Error::EngineUnreachable { .. } => "start it (sudo systemctl start docker), say where it listens with \
+                 DOCKER_HOST=unix:///PATH, or use the image from a registry or a docker-archive:FILE"
+                .to_owned(),
             Error::StoreFull { .. } => {
                 "free space on that disk, or move the state directory to a larger one".to_owned()
             }
@@ -223,12 +231,11 @@ impl From<Error> for Report {
             Error::StoreNotWritable { path, .. } | Error::Store { path, .. } => {
                 report.with("path", path.display().to_string())
             }
+            Error::EngineUnreachable { host, .. } => report.with("dockerHost", host).status(503).retryable(),
             Error::Cancelled => report.status(499),
-            Error::Corrupt { .. }
-            | Error::NotPushed { .. }
-            | Error::Unsupported { .. }
-            | Error::UnsupportedTransport { .. }
-            | Error::Options { .. } => report,
+            Error::Corrupt { .. } | Error::NotPushed { .. } | Error::Unsupported { .. } | Error::Options { .. } => {
+                report
+            }
         }
     }
 }

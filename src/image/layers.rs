@@ -24,13 +24,13 @@ impl Store {
     pub(super) async fn fetch_layers(&self, located: &Located, source: &Source, progress: Listener<'_>) -> Result<()> {
         let session = Arc::new(self.session()?);
         let chain = Digest::chain(located.config.diff_ids());
-        let missing = chain.iter().zip(&located.manifest.layers).filter(|(chain_id, _)| !self.has_layer(chain_id));
+        let missing = chain.iter().zip(&located.layers).filter(|(chain_id, _)| !self.has_layer(chain_id));
         let arrivals = Arrivals::new(missing.map(|(_, layer)| layer.size).sum(), progress);
         let downloads = Semaphore::new(DOWNLOADS);
         let cancelled = CancelOnDrop::default();
         let mut below: Option<oneshot::Receiver<()>> = None;
         let mut layers = Vec::new();
-        for (index, layer) in located.manifest.layers.iter().enumerate() {
+        for (index, layer) in located.layers.iter().enumerate() {
             let (done, above) = oneshot::channel();
             let job = LayerJob {
                 store: self,
@@ -84,6 +84,7 @@ impl LayerJob<'_> {
         }
         let (layer, diff_id) = (self.layer, self.diff_id.clone());
         let dir = &self.session.dir;
+        let fetched = matches!(self.source, Source::Registry(_));
         let (blob, place) = match self.source {
             Source::Registry(registry) => {
                 let path = dir.join(format!("{}.blob", chain_id.hex()));
@@ -107,6 +108,12 @@ impl LayerJob<'_> {
                     layout.place(),
                 )
             }
+            Source::DockerArchive(archive) => {
+                let Some(found) = archive.layer(below_ids.len()) else { return Err(archive.has_no(&layer.digest)) };
+                // Its diff id, which is looked at in any case, is all that is known of it.
+                let (path, offset, size) = (found.path.clone(), found.offset, found.size);
+                (Blob { path, offset, size, digest: layer.digest.clone(), verified: true, diff_id }, archive.place())
+            }
         };
         wait_for(below).await?;
         (self.progress)(Progress::Unpacking { layer: self.chain.len(), layers: self.layers });
@@ -119,7 +126,7 @@ impl LayerJob<'_> {
         blocking(move || {
             let has_owners = unpack(&blob, &target, store.limits(), &place, &cancelled)?;
             store.publish_layer(&target.tree, has_owners.then_some(&target.owners), &chain_id)?;
-            if blob.verified {
+            if fetched {
                 remove_blob(&blob.path)?;
             }
             drop(session);
@@ -145,7 +152,7 @@ fn remove_blob(path: &Path) -> Result<()> {
 
 /// Tells threads to stop when the call that started them is let go of.
 #[derive(Default)]
-struct CancelOnDrop(Arc<AtomicBool>);
+pub(super) struct CancelOnDrop(pub(super) Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
@@ -169,7 +176,7 @@ fn turn_at(layer: PathBuf) -> Arc<Turn> {
 }
 
 /// Adds up what arrives and tells of it, not too often.
-struct Arrivals<'a> {
+pub(super) struct Arrivals<'a> {
     bytes: AtomicU64,
     total_bytes: u64,
     told: Mutex<Option<Instant>>,
@@ -177,11 +184,11 @@ struct Arrivals<'a> {
 }
 
 impl<'a> Arrivals<'a> {
-    fn new(total_bytes: u64, progress: Listener<'a>) -> Arrivals<'a> {
+    pub(super) fn new(total_bytes: u64, progress: Listener<'a>) -> Arrivals<'a> {
         Arrivals { bytes: AtomicU64::new(0), total_bytes, told: Mutex::new(None), progress }
     }
 
-    fn add(&self, more: u64) {
+    pub(super) fn add(&self, more: u64) {
         let bytes = self.bytes.fetch_add(more, Ordering::Relaxed) + more;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes == self.total_bytes || told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {

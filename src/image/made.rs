@@ -101,7 +101,7 @@ impl Made {
     /// leave its index.
     ///
     /// # Errors
-    /// `STORE_FAILED`, `STORE_FULL`, `STORE_NOT_WRITABLE`; `IMAGE_TRANSPORT_UNSUPPORTED` for what is no layout.
+    /// `STORE_FAILED`, `STORE_FULL`, `STORE_NOT_WRITABLE`; `IMAGE_OPTIONS_INVALID` for what is no layout.
     pub fn write(&self, output: &ImageReference) -> Result<()> {
         match output {
             ImageReference::OciDir { path, tag } => {

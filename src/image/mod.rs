@@ -6,6 +6,8 @@
 //! layers     downloads and unpacking of one image's layers, side by side and in order
 //! registry   the distribution protocol: requests, authorisation, downloads that go on where they were cut
 //! layout     image layouts in folders and archives
+//! archive    tar files, read where they lie
+//! docker_archive, docker_daemon    what `docker save` writes, and images of a running engine
 //! made       an image that is made here, of one program
 //! unpack     a compressed layer becomes a directory that overlayfs can stack; hostile input
 //! store      what is kept, and how processes share it
@@ -21,7 +23,10 @@
 //!
 //! This floor knows no daemon and reads no environment variable: everything comes in by [`Options`].
 
+mod archive;
 mod digest;
+mod docker_archive;
+mod docker_daemon;
 mod error;
 mod layers;
 mod layout;
@@ -57,6 +62,9 @@ pub struct Options {
     pub docker_config: Option<PathBuf>,
     /// When a registry is asked about an image that is here already.
     pub pull: PullPolicy,
+    /// Where a Docker engine listens, as in `DOCKER_HOST`: `unix:///PATH` or `tcp://HOST:PORT`. `None` means
+    /// `unix:///var/run/docker.sock`.
+    pub docker_host: Option<String>,
 }
 
 /// What is special about one registry. Its `Debug` does not show the password.
@@ -108,7 +116,7 @@ pub enum PullPolicy {
 /// What a reference means now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// `sha256:…` of the manifest for this machine's platform.
+    /// `sha256:…` of the manifest for this machine's platform; for `docker-archive:` and `docker-daemon:` the image ID.
     pub digest: String,
     /// Whether all of the image is in the store.
     pub cached: bool,
@@ -121,7 +129,7 @@ pub struct Resolved {
 pub struct Image {
     /// The reference in full.
     pub reference: String,
-    /// `sha256:…` of the manifest for this machine's platform.
+    /// `sha256:…`, as in [`Resolved::digest`].
     pub digest: String,
     /// How it wants to be run.
     pub config: ImageConfig,

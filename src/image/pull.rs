@@ -1,14 +1,19 @@
 //! The way from a reference to its manifest and configuration: store, registry or layout, index by index.
 
 use super::digest::Digest;
+use super::docker_archive::DockerArchive;
+use super::docker_daemon::DockerDaemon;
 use super::error::{Error, Place, Result};
+use super::layers::{Arrivals, CancelOnDrop};
 use super::layout::Layout;
 use super::manifest::{CONFIG_MAX, ConfigDocument, Descriptor, Document, MANIFEST_MAX, Manifest};
 use super::platform::Platform;
 use super::registry::{Registry, TRIES};
-use super::store::Store;
+use super::store::{Known, Store};
 use super::{Image, Options, Progress, PullPolicy, Resolved};
 use crate::model::image_reference::{ImageReference, RegistryReference};
+use std::path::Path;
+use std::sync::Arc;
 
 /// How often a registry is tried while what is here can stand in for it.
 const TRIES_WHEN_CACHED: u32 = 2;
@@ -22,13 +27,16 @@ pub(super) type Listener<'a> = &'a (dyn Fn(Progress) + Send + Sync);
 pub(super) enum Source {
     Registry(Box<Registry>),
     Layout(Box<Layout>),
+    DockerArchive(Box<DockerArchive>),
 }
 
 /// An image whose documents are known.
 pub(super) struct Located {
     pub(super) reference: String,
-    pub(super) digest: Digest,
-    pub(super) manifest: Manifest,
+    /// What it is known by, and found again by.
+    pub(super) known: Known,
+    /// As its source has them; nothing when everything is here.
+    pub(super) layers: Vec<Descriptor>,
     pub(super) config: ConfigDocument,
     /// `None` when everything is here.
     source: Option<Source>,
@@ -42,9 +50,12 @@ impl Store {
     /// # Errors
     /// Any of [`Error`] but those of unpacking.
     pub async fn resolve(&self, reference: &ImageReference, options: &Options) -> Result<Resolved> {
-        let located = self.find(reference, options).await?;
+        if let ImageReference::DockerDaemon { name } = reference {
+            return self.resolve_in_daemon(name, &reference.to_string(), options).await;
+        }
+        let located = self.find(reference, options, &|_| {}).await?;
         let cached = located.source.is_none() || self.is_complete(&located.config);
-        Ok(Resolved { digest: located.digest.to_string(), cached, unreachable: located.unreachable })
+        Ok(Resolved { digest: located.known.digest.to_string(), cached, unreachable: located.unreachable })
     }
 
     /// Makes everything of an image be here: fetched, verified and unpacked. What is here already is not touched,
@@ -57,32 +68,48 @@ impl Store {
     /// Any of [`Error`]; then the store is as it was, but for layers that became whole.
     pub async fn ensure(&self, reference: &ImageReference, options: &Options, progress: Listener<'_>) -> Result<Image> {
         progress(Progress::Resolving);
-        let located = self.find(reference, options).await?;
+        let located = self.find(reference, options, progress).await?;
         if let Some(reason) = &located.unreachable {
             progress(Progress::UsingCached { reason: reason.clone() });
         }
-        progress(Progress::Resolved { digest: located.digest.to_string() });
+        progress(Progress::Resolved { digest: located.known.digest.to_string() });
         if let Some(source) = &located.source {
             if !self.is_complete(&located.config) {
                 self.fetch_layers(&located, source, progress).await?;
             }
-            let platform = Platform::host();
-            let (name, digest) = (&located.reference, &located.digest);
-            if matches!(source, Source::Registry(_)) && self.known(name, &platform).as_ref() != Some(digest) {
-                self.remember(&self.session()?, name, &platform, digest)?;
-            }
+            self.name(&located.reference, &located.known)?;
         }
         progress(Progress::Ready);
         Ok(self.image(located))
     }
 
+    /// Remembers that `reference` means what `pinned`, which is complete, means: a tag that was resolved before its
+    /// digest was fetched is found again without its registry.
+    ///
+    /// # Errors
+    /// [`Error::StoreFull`], [`Error::StoreNotWritable`], [`Error::Store`].
+    pub fn name_as(&self, reference: &ImageReference, pinned: &ImageReference) -> Result<()> {
+        match self.known(&pinned.to_string(), &Platform::host()) {
+            Some(known) => self.name(&reference.to_string(), &known),
+            None => Ok(()),
+        }
+    }
+
+    fn name(&self, reference: &str, known: &Known) -> Result<()> {
+        let platform = Platform::host();
+        if self.known(reference, &platform).as_ref() == Some(known) {
+            return Ok(());
+        }
+        match self.session().and_then(|session| self.remember(&session, reference, &platform, known)) {
+            // What is on a read-only file system can be used; it goes by the names that it has.
+            Err(Error::StoreNotWritable { .. }) => Ok(()),
+            named => named,
+        }
+    }
+
     /// The documents of an image: from the store where policy and contents allow it, else from its source.
-    async fn find(&self, reference: &ImageReference, options: &Options) -> Result<Located> {
+    async fn find(&self, reference: &ImageReference, options: &Options, progress: Listener<'_>) -> Result<Located> {
         let text = reference.to_string();
-        let unsupported = |transport, from: &str| {
-            let convert = format!("skopeo copy {from} oci-archive:image.tar, then use oci-archive:image.tar");
-            Err(Error::UnsupportedTransport { reference: text.clone(), transport, convert })
-        };
         match reference {
             ImageReference::Registry(registry) => self.find_in_registry(registry, text, options).await,
             ImageReference::OciDir { path, tag } => {
@@ -94,13 +121,109 @@ impl Store {
                 let layout = blocking(move || Layout::archive(&path, tag.as_deref(), &name)).await?;
                 self.find_in_layout(layout, text).await
             }
-            ImageReference::DockerArchive { .. } => unsupported("docker-archive:", &text),
-            ImageReference::DockerDaemon { name } => {
-                // skopeo wants the tag that docker adds by itself.
-                let tagged = name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
-                unsupported("docker-daemon:", &format!("docker-daemon:{name}{}", if tagged { "" } else { ":latest" }))
+            ImageReference::DockerArchive { path, reference } => {
+                let place = Place { reference: text.clone(), ..Place::default() };
+                let archive = self.open_archive(Path::new(path), reference.as_deref(), place, None).await?;
+                self.find_in_archive(archive, text, None)
             }
+            ImageReference::DockerDaemon { name } => self.find_in_daemon(name, text, options, progress).await,
         }
+    }
+
+    async fn open_archive(
+        &self,
+        path: &Path,
+        wanted: Option<&str>,
+        place: Place,
+        session: Option<Arc<super::store::Session>>,
+    ) -> Result<DockerArchive> {
+        let (store, path, wanted) = (self.clone(), path.to_owned(), wanted.map(str::to_owned));
+        let cancelled = CancelOnDrop::default();
+        let flag = cancelled.0.clone();
+        blocking(move || {
+            let make = || store.session().map(Arc::new);
+            DockerArchive::open(&path, wanted.as_deref(), place, store.limits(), &flag, session, make)
+        })
+        .await
+    }
+
+    /// The documents of an archive, which are kept; `id` is what the image is to be known by, if not by its own digest.
+    fn find_in_archive(&self, archive: DockerArchive, reference: String, id: Option<Digest>) -> Result<Located> {
+        let document = Digest::of(&archive.config);
+        let config = ConfigDocument::parse(&archive.config, archive.place())?;
+        check_config(archive.layers(), &config, archive.place())?;
+        if self.blob(&document).is_none() {
+            self.put_blob(&self.session()?, &document, &archive.config)?;
+        }
+        let known = Known { digest: id.unwrap_or_else(|| document.clone()), document };
+        let layers = archive.manifest(&config).layers;
+        let source = Some(Source::DockerArchive(Box::new(archive)));
+        Ok(Located { reference, known, layers, config, source, unreachable: None })
+    }
+
+    async fn resolve_in_daemon(&self, name: &str, text: &str, options: &Options) -> Result<Resolved> {
+        match DockerDaemon::find(name, options.docker_host.as_deref(), text).await {
+            Ok(daemon) => {
+                let by_id = format!("docker-daemon:{}", daemon.id);
+                let cached = self.cached_by_id(&by_id, daemon.place()).is_some();
+                Ok(Resolved { digest: daemon.id.to_string(), cached, unreachable: None })
+            }
+            Err(error @ Error::EngineUnreachable { .. }) => {
+                let place = Place { reference: text.to_owned(), ..Place::default() };
+                let Some(cached) = self.cached_by_id(text, &place) else { return Err(error) };
+                let digest = cached.known.digest.to_string();
+                Ok(Resolved { digest, cached: true, unreachable: Some(error.to_string()) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn find_in_daemon(
+        &self,
+        name: &str,
+        text: String,
+        options: &Options,
+        progress: Listener<'_>,
+    ) -> Result<Located> {
+        let place = Place { reference: text.clone(), ..Place::default() };
+        // An ID names one image for ever.
+        if name.starts_with("sha256:")
+            && let Some(cached) = self.cached_by_id(&text, &place)
+        {
+            return Ok(cached);
+        }
+        let daemon = match DockerDaemon::find(name, options.docker_host.as_deref(), &text).await {
+            Ok(daemon) => daemon,
+            Err(error @ Error::EngineUnreachable { .. }) => {
+                let Some(cached) = self.cached_by_id(&text, &place) else { return Err(error) };
+                return Ok(Located { unreachable: Some(error.to_string()), ..cached });
+            }
+            Err(error) => return Err(error),
+        };
+        let by_id = format!("docker-daemon:{}", daemon.id);
+        if let Some(cached) = self.cached_by_id(&by_id, &place) {
+            self.name(&text, &cached.known)?;
+            return Ok(Located { reference: text, ..cached });
+        }
+        let session = Arc::new(self.session()?);
+        let arrivals = Arrivals::new(daemon.size, progress);
+        let path = daemon.fetch(&session, &|bytes| arrivals.add(bytes)).await?;
+        let archive = self.open_archive(&path, None, place.clone(), Some(session)).await?;
+        let id = &daemon.id;
+        if Digest::of(&archive.config) != *id && !archive.also_known_as.contains(id) {
+            let what = format!("the Docker engine sent another image than {id}");
+            return Err(Error::Corrupt { place: Box::new(place), what });
+        }
+        self.find_in_archive(archive, text, Some(daemon.id))
+    }
+
+    /// An image that is known by its configuration, when all of it is here.
+    fn cached_by_id(&self, reference: &str, place: &Place) -> Option<Located> {
+        let known = self.known(reference, &Platform::host())?;
+        let config = ConfigDocument::parse(&self.blob(&known.document)?, place).ok()?;
+        let reference = reference.to_owned();
+        let located = Located { reference, known, layers: Vec::new(), config, source: None, unreachable: None };
+        self.is_complete(&located.config).then_some(located)
     }
 
     async fn find_in_registry(&self, wanted: &RegistryReference, text: String, options: &Options) -> Result<Located> {
@@ -108,7 +231,7 @@ impl Store {
         let place = Place { reference: text.clone(), ..Place::default() };
         // A digest names one image for ever; it may be here under another name.
         let pinned = wanted.digest.clone().and_then(|digest| Digest::try_from(digest).ok());
-        let known = self.known(&text, &platform);
+        let known = self.known(&text, &platform).map(|known| known.digest);
         let cached = [known, pinned].into_iter().flatten().find_map(|digest| self.cached(&text, digest, &place));
         let ask = wanted.digest.is_none()
             && match options.pull {
@@ -179,22 +302,24 @@ impl Store {
             None => source.config(&manifest.config).await?,
         };
         let config = ConfigDocument::parse(&config_bytes, place)?;
-        check_config(&manifest, &config, place)?;
+        check_config(manifest.layers.len(), &config, place)?;
         if self.blob(&digest).is_none() || self.blob(&manifest.config.digest).is_none() {
             let session = self.session()?;
             self.put_blob(&session, &manifest.config.digest, &config_bytes)?;
             self.put_blob(&session, &digest, &bytes)?;
         }
-        Ok(Located { reference, digest, manifest, config, source: Some(source), unreachable: None })
+        let known = Known { digest: digest.clone(), document: digest };
+        Ok(Located { reference, known, layers: manifest.layers, config, source: Some(source), unreachable: None })
     }
 
     /// The image with this manifest, when all of it is here.
     fn cached(&self, reference: &str, digest: Digest, place: &Place) -> Option<Located> {
         let Document::Manifest(manifest) = Document::parse(&self.blob(&digest)?, place).ok()? else { return None };
         let config = ConfigDocument::parse(&self.blob(&manifest.config.digest)?, place).ok()?;
-        check_config(&manifest, &config, place).ok()?;
+        check_config(manifest.layers.len(), &config, place).ok()?;
         let reference = reference.to_owned();
-        let located = Located { reference, digest, manifest, config, source: None, unreachable: None };
+        let known = Known { digest: digest.clone(), document: digest };
+        let located = Located { reference, known, layers: Vec::new(), config, source: None, unreachable: None };
         self.is_complete(&located.config).then_some(located)
     }
 
@@ -206,7 +331,7 @@ impl Store {
         let chain = Digest::chain(located.config.diff_ids());
         Image {
             reference: located.reference,
-            digest: located.digest.to_string(),
+            digest: located.known.digest.to_string(),
             layers: chain.iter().map(|chain_id| self.layer_dir(chain_id)).collect(),
             owners: chain.iter().map(|chain_id| self.owners_file(chain_id)).filter(|list| list.exists()).collect(),
             config: located.config.into_image_config(),
@@ -219,6 +344,7 @@ impl Source {
         match self {
             Source::Registry(registry) => Ok(registry.manifest(&digest.to_string(), TRIES).await?.1),
             Source::Layout(layout) => layout.small_blob(digest, MANIFEST_MAX),
+            Source::DockerArchive(archive) => Err(archive.has_no(digest)),
         }
     }
 
@@ -226,6 +352,7 @@ impl Source {
         match self {
             Source::Registry(registry) => registry.small_blob(descriptor, CONFIG_MAX).await,
             Source::Layout(layout) => layout.small_blob(&descriptor.digest, CONFIG_MAX),
+            Source::DockerArchive(archive) => Err(archive.has_no(&descriptor.digest)),
         }
     }
 }
@@ -280,7 +407,7 @@ fn check_layers(manifest: &Manifest, place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn check_config(manifest: &Manifest, config: &ConfigDocument, place: &Place) -> Result<()> {
+fn check_config(layers: usize, config: &ConfigDocument, place: &Place) -> Result<()> {
     let host = Platform::host();
     let own = &config.platform;
     let differs = |own: &str, host: &str| !own.is_empty() && own != host;
@@ -288,7 +415,7 @@ fn check_config(manifest: &Manifest, config: &ConfigDocument, place: &Place) -> 
         let available = vec![own.to_string()];
         return Err(Error::PlatformMismatch { place: Box::new(place.clone()), wanted: host, available });
     }
-    let (layers, diff_ids) = (manifest.layers.len(), config.diff_ids().len());
+    let diff_ids = config.diff_ids().len();
     if layers != diff_ids {
         let what = format!("its manifest has {layers} layers, its configuration {diff_ids}");
         return Err(Error::Corrupt { place: Box::new(place.clone()), what });

@@ -5,7 +5,8 @@
 //!   blobs/sha256/<hex>              manifests and configurations, under their digests
 //!   layers/<hex>/                   an unpacked layer, under its chain id; a directory that overlayfs can stack
 //!   layers/<hex>.owners             who owns what in it, where files could not be given away (see `unpack::owners`)
-//!   refs/<hex>.json                 {reference, platform, digest}: what a reference meant when it was last complete
+//!   refs/<hex>.json                 {reference, platform, digest, document?}: what a reference meant when it was last
+//!                                   complete, and the blob it begins with, where that is not `digest`
 //!   tmp/<session>/                  what is half made
 //!   tmp/<session>.lock              locked (flock) as long as the process that makes it lives
 //! ```
@@ -51,6 +52,16 @@ struct RefRecord {
     reference: String,
     platform: String,
     digest: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    document: Option<Digest>,
+}
+
+/// What an image is known by, and the blob that it is found again by: its manifest, or the configuration of one that
+/// has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) digest: Digest,
+    pub(super) document: Digest,
 }
 
 impl Store {
@@ -128,10 +139,11 @@ impl Store {
     }
 
     /// What `reference` meant when it was last complete.
-    pub(super) fn known(&self, reference: &str, platform: &Platform) -> Option<Digest> {
+    pub(super) fn known(&self, reference: &str, platform: &Platform) -> Option<Known> {
         let bytes = fs::read(self.ref_path(reference, platform)).ok()?;
-        let record: RefRecord = serde_json::from_slice(&bytes).ok()?;
-        (record.reference == reference && record.platform == platform.to_string()).then_some(record.digest)
+        let RefRecord { reference: is, platform: on, digest, document } = serde_json::from_slice(&bytes).ok()?;
+        let known = Known { document: document.unwrap_or_else(|| digest.clone()), digest };
+        (is == reference && on == platform.to_string()).then_some(known)
     }
 
     /// Remembers what `reference` means; to be called once everything of it is here.
@@ -140,10 +152,14 @@ impl Store {
         session: &Session,
         reference: &str,
         platform: &Platform,
-        digest: &Digest,
+        known: &Known,
     ) -> Result<()> {
-        let record =
-            RefRecord { reference: reference.to_owned(), platform: platform.to_string(), digest: digest.clone() };
+        let record = RefRecord {
+            reference: reference.to_owned(),
+            platform: platform.to_string(),
+            digest: known.digest.clone(),
+            document: (known.document != known.digest).then(|| known.document.clone()),
+        };
         let path = self.ref_path(reference, platform);
         let bytes = serde_json::to_vec(&record).map_err(|why| Error::store("write", &path, why.into()))?;
         self.put(session, &path, &bytes)

@@ -130,10 +130,12 @@ impl Local {
     async fn fetch(&self, machine: &Machine, daemon: &Daemon, digest: &str, events: &Events) -> Result<Image, Report> {
         let declared = declared_image(daemon)?;
         // What was planned is what is fetched, also when the tag moves meanwhile.
-        let reference = match image_reference(declared)? {
+        let meant = image_reference(declared)?;
+        let reference = match meant.clone() {
             ImageReference::Registry(reference) => {
                 ImageReference::Registry(RegistryReference { digest: Some(digest.to_owned()), ..reference })
             }
+            ImageReference::DockerDaemon { .. } => ImageReference::DockerDaemon { name: digest.to_owned() },
             other => other,
         };
         let progress = |progress: Progress| {
@@ -151,6 +153,7 @@ impl Local {
             events.tell(event.of(&daemon.id, declared));
         };
         let image = machine.store.ensure(&reference, &self.options.images, &progress).await?;
+        machine.store.name_as(&meant, &reference)?;
         self.own(machine, &image).await?;
         Ok(image)
     }

@@ -14,9 +14,11 @@ pub enum ImageReference {
     OciDir { path: String, tag: Option<String> },
     /// `oci-archive:FILE[:tag]`: a tar file that holds an OCI image layout.
     OciArchive { path: String, tag: Option<String> },
-    /// `docker-archive:FILE[:ref]`: what `docker save` writes.
+    /// `docker-archive:FILE[:NAME[:TAG]|:@INDEX]`: what `docker save` writes. The reference is as it was given: a name,
+    /// or `@` and the image's place in the file, from 0.
     DockerArchive { path: String, reference: Option<String> },
-    /// `docker-daemon:NAME`: an image in a running Docker engine.
+    /// `docker-daemon:NAME[:TAG]|sha256:ID`: an image in a running Docker engine. The name has a tag or a digest,
+    /// `latest` where none was given.
     DockerDaemon { name: String },
 }
 
@@ -60,10 +62,10 @@ impl ImageReference {
             }
             Some(("docker-archive", rest)) => {
                 let (path, reference) = path_and_tag("docker-archive", rest)?;
+                reference.as_deref().map_or(Ok(()), check_archive_reference)?;
                 Ok(ImageReference::DockerArchive { path, reference })
             }
-            Some(("docker-daemon", "")) => Err("docker-daemon: needs a name behind it".to_owned()),
-            Some(("docker-daemon", name)) => Ok(ImageReference::DockerDaemon { name: name.to_owned() }),
+            Some(("docker-daemon", name)) => Ok(ImageReference::DockerDaemon { name: daemon_name(name)? }),
             _ => RegistryReference::parse(text.strip_prefix("docker://").unwrap_or(text)).map(ImageReference::Registry),
         }
     }
@@ -75,7 +77,11 @@ impl ImageReference {
 }
 
 impl RegistryReference {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Parses the name of an image in a registry.
+    ///
+    /// # Errors
+    /// As [`ImageReference::parse`].
+    pub fn parse(text: &str) -> Result<Self, String> {
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(check_digest(digest)?)),
             None => (text, None),
@@ -135,6 +141,31 @@ impl fmt::Display for ImageReference {
         write!(f, "{transport}:{path}")?;
         tag.as_ref().map_or(Ok(()), |tag| write!(f, ":{tag}"))
     }
+}
+
+/// What chooses an image of a `docker-archive:`.
+fn check_archive_reference(reference: &str) -> Result<(), String> {
+    match reference.strip_prefix('@') {
+        Some(index) if index.parse::<usize>().is_ok() => Ok(()),
+        Some(index) => Err(format!("the image's place {index:?} behind @ is not a number, from 0")),
+        None if reference.contains('@') => {
+            Err("an image in a docker-archive: has a name and a tag, no digest".to_owned())
+        }
+        None => RegistryReference::parse(reference).map(drop),
+    }
+}
+
+/// The name of an image in a Docker engine, with the tag that docker adds by itself.
+fn daemon_name(name: &str) -> Result<String, String> {
+    if name.is_empty() {
+        return Err("docker-daemon: needs a name behind it".to_owned());
+    }
+    if name.starts_with("sha256:") {
+        return check_digest(name);
+    }
+    let RegistryReference { tag, digest, .. } = RegistryReference::parse(name)?;
+    let is_tagged = digest.is_some() || tag.is_some_and(|tag| name.ends_with(&format!(":{tag}")));
+    Ok(if is_tagged { name.to_owned() } else { format!("{name}:latest") })
 }
 
 fn path_and_tag(transport: &str, rest: &str) -> Result<(String, Option<String>), String> {
@@ -239,7 +270,12 @@ mod tests {
         assert_eq!(ImageReference::parse("oci:./img:v1"), Ok(dir.clone()));
         assert!(dir.is_local_only());
         assert_eq!(parsed("oci-archive:/a/b.tar"), "oci-archive:/a/b.tar");
+        assert_eq!(parsed("docker-archive:/a/b.tar:nginx:1"), "docker-archive:/a/b.tar:nginx:1");
+        assert_eq!(parsed("docker-archive:b.tar:@1"), "docker-archive:b.tar:@1");
         assert_eq!(parsed("docker-daemon:nginx:1"), "docker-daemon:nginx:1");
+        assert_eq!(parsed("docker-daemon:q.io:5000/a/b"), "docker-daemon:q.io:5000/a/b:latest");
+        let id = format!("docker-daemon:sha256:{}", "b".repeat(64));
+        assert_eq!(parsed(&id), id);
     }
 
     #[test]
@@ -259,6 +295,14 @@ mod tests {
             ("a@sha256:abc", "64"),
             ("oci:", "needs a path"),
             ("oci:x:", "tag is empty"),
+            ("docker-archive:", "needs a path"),
+            ("docker-archive:x:@a", "not a number"),
+            ("docker-archive:x:Nginx", "lower case"),
+            ("docker-archive:x:a@sha256:1", "no digest"),
+            ("docker-daemon:", "needs a name"),
+            ("docker-daemon:sha256:12", "64"),
+            ("docker-daemon:a b", "' '"),
+            ("docker-daemon:a?b", "may hold"),
         ] {
             let why = ImageReference::parse(text).expect_err(text);
             assert!(why.contains(part), "{text}: {why}");

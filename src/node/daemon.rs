@@ -11,8 +11,9 @@ use std::collections::HashMap;
 pub struct ImageCode {
     #[napi(ts_type = "'image'")]
     pub r#type: String,
-    /// `registry/repository[:tag][@digest]`, or `oci:DIR[:tag]`, `oci-archive:FILE`, `docker-archive:FILE`,
-    /// `docker-daemon:NAME`.
+    /// `registry/repository[:tag][@digest]`; on this machine also `oci:DIR[:tag]`, `oci-archive:FILE[:tag]`,
+    /// `docker-archive:FILE[:NAME[:TAG]|:@INDEX]`, plain or gzipped, and `docker-daemon:NAME[:TAG]|sha256:ID`. The last
+    /// two are known by the image ID, as `docker images --no-trunc` shows it.
     pub image: String,
 }
 

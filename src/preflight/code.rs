@@ -28,17 +28,15 @@ fn is_image(subject: &Subject) -> Option<Vec<Issue>> {
 }
 
 fn transport(subject: &Subject) -> Option<Vec<Issue>> {
-    let issues = |check: fn(&ImageReference) -> Option<(String, String)>| {
-        let issue = |daemon: &Daemon| {
-            let Code::Image { image } = &daemon.code else { return None };
-            let (message, hint) = check(&ImageReference::parse(image).ok()?)?;
-            Some(at_daemon(daemon, &["code".into(), "image".into()], message).hint(hint))
-        };
-        subject.stack.daemons().filter_map(issue).collect()
+    let issue = |daemon: &Daemon| {
+        let Code::Image { image } = &daemon.code else { return None };
+        let (message, hint) = for_cluster(&ImageReference::parse(image).ok()?)?;
+        Some(at_daemon(daemon, &["code".into(), "image".into()], message).hint(hint))
     };
     match subject.platform {
-        Platform::Kubernetes => Some(issues(for_cluster)),
-        Platform::Local => Some(issues(for_this_machine)),
+        Platform::Kubernetes => Some(subject.stack.daemons().filter_map(issue).collect()),
+        // This machine reads every transport there is.
+        Platform::Local => Some(Vec::new()),
         _ => None,
     }
 }
@@ -50,18 +48,4 @@ fn for_cluster(image: &ImageReference) -> Option<(String, String)> {
             format!("push it, and use that name: skopeo copy {image} docker://REGISTRY/NAME:TAG"),
         )
     })
-}
-
-/// The formats of the Docker engine are not read: they have no stable digests, and one command turns them into OCI.
-fn for_this_machine(image: &ImageReference) -> Option<(String, String)> {
-    let transport = match image {
-        ImageReference::DockerArchive { .. } => "docker-archive",
-        ImageReference::DockerDaemon { .. } => "docker-daemon",
-        _ => return None,
-    };
-    let copy = match image {
-        ImageReference::DockerArchive { path, .. } => format!("skopeo copy {image} oci-archive:{path}.oci"),
-        _ => format!("skopeo copy {image} oci-archive:image.tar"),
-    };
-    Some((format!("{transport}: is not read by this version"), copy))
 }

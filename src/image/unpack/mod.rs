@@ -24,8 +24,8 @@ use super::error::{Error, Place};
 use flate2::read::MultiGzDecoder;
 use meter::{Hashing, Metered, failure};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tarball::Tarball;
@@ -144,6 +144,39 @@ fn run(blob: &Blob, target: &Target, limits: &Limits, cancelled: &Arc<AtomicBool
         )));
     }
     tree.finish()
+}
+
+/// Uncompresses a whole file into the new file `target`, within the limits of a layer. Blocking.
+pub(super) fn uncompress(
+    source: &Path,
+    target: &Path,
+    limits: &Limits,
+    place: &Place,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<(), Error> {
+    let read = |why| Error::store("read", source, why);
+    let file = File::open(source).map_err(read)?;
+    let size = file.metadata().map_err(read)?.len();
+    let said = |failure: Failure| {
+        let place = Box::new(place.clone());
+        match failure {
+            Failure::Cancelled => Error::Cancelled,
+            Failure::Unsafe { why, .. } => Error::Corrupt { place, what: format!("{}: {why}", source.display()) },
+            Failure::Corrupt(what) => Error::Corrupt { place, what: format!("{}: {what}", source.display()) },
+            Failure::Read(why) | Failure::Write { source: why, .. } => Error::store("read", source, why),
+        }
+    };
+    let decoder = decoder(BufReader::with_capacity(128 << 10, file)).map_err(said)?;
+    let mut plain = Metered::new(decoder, limits.clone(), size, cancelled.clone());
+    let write = |why| Error::store("write", target, why);
+    let mut out = File::create_new(target).map_err(write)?;
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match plain.read(&mut buffer).map_err(|why| said(failure(why)))? {
+            0 => return Ok(()),
+            count => out.write_all(&buffer[..count]).map_err(write)?,
+        }
+    }
 }
 
 /// The three compressions a layer may have; which one its first bytes say, whatever its media type does.

@@ -11,10 +11,12 @@ use std::path::PathBuf;
 pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
     let root = At::ROOT;
     let at = root.key("local");
-    let known = ["stateDir", "registries", "dockerConfig", "pull"];
+    let known = ["stateDir", "registries", "dockerConfig", "dockerHost", "pull"];
     let fields = raw.and_then(|raw| issues.object_of(&at, raw, &known)).unwrap_or(&[]);
     let state_dir = path(fields, "stateDir", &at, defaults, issues).unwrap_or_default();
     let docker_config = path(fields, "dockerConfig", &at, defaults, issues);
+    let docker_host =
+        text(fields, "dockerHost", &at, issues).or_else(|| default(defaults, "dockerHost")).map(str::to_owned);
     if !state_dir.is_absolute() {
         issues.add(&at.key("stateDir"), "invalid_value", "expected an absolute path");
     }
@@ -41,7 +43,7 @@ pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
         program: helper.with_file_name("alien-manager"),
         helper,
         manager: None,
-        images: image::Options { registries, docker_config, pull },
+        images: image::Options { registries, docker_config, pull, docker_host },
     }
 }
 

@@ -1,0 +1,107 @@
+//! `docker-daemon:`: images of a running Docker engine, by its API (`GET /images/{name}/json`, `…/get`).
+//!
+//! An image is known by the ID that the engine gives it: the digest of its configuration, or with containerd's image
+//! store that of its manifest or index. Asking for it costs one request; the image itself is fetched as an archive,
+//! into a file, only where it is not in the store.
+
+use super::digest::Digest;
+use super::error::{Error, Place, Result};
+use super::store::Session;
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_util::StreamExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+
+/// Where an engine listens unless it is told otherwise.
+const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+/// The engine writes large images down before it sends their first byte.
+const ANSWER_SECONDS: u64 = 600;
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An engine and one of its images.
+pub(super) struct DockerDaemon {
+    engine: Docker,
+    host: String,
+    place: Place,
+    /// The image's ID.
+    pub(super) id: Digest,
+    /// Its bytes, about: what its layers have uncompressed.
+    pub(super) size: u64,
+}
+
+impl DockerDaemon {
+    /// Asks the engine at `host` (`unix://PATH` or `tcp://HOST:PORT`, as in `DOCKER_HOST`) what the name means.
+    pub(super) async fn find(name: &str, host: Option<&str>, reference: &str) -> Result<DockerDaemon> {
+        let place = Place { reference: reference.to_owned(), ..Place::default() };
+        let host = host.unwrap_or(DEFAULT_HOST).to_owned();
+        let unreachable =
+            |why: String| Error::EngineUnreachable { reference: reference.to_owned(), host: host.clone(), why };
+        let engine = match host.split_once("://") {
+            Some(("unix", path)) => Docker::connect_with_unix(path, ANSWER_SECONDS, API_DEFAULT_VERSION),
+            Some(("tcp" | "http", address)) => Docker::connect_with_http(address, ANSWER_SECONDS, API_DEFAULT_VERSION),
+            _ => {
+                return Err(Error::Options {
+                    what: format!("the Docker engine's address {host:?} is none that images are read from"),
+                    hint: "give DOCKER_HOST (dockerHost) as unix:///PATH or tcp://HOST:PORT; for one behind ssh or \
+                        TLS, save the image there and use docker-archive:FILE"
+                        .to_owned(),
+                });
+            }
+        };
+        let engine = engine.map_err(|why| unreachable(said(&why)))?;
+        let engine = engine.negotiate_version().await.map_err(|why| unreachable(said(&why)))?;
+        let found = engine.inspect_image(name).await.map_err(|why| match why {
+            bollard::errors::Error::DockerResponseServerError { status_code: 404, message } => {
+                let what = format!("the Docker engine at {host} has no such image ({message})");
+                Error::NotFound { place: Box::new(place.clone()), what }
+            }
+            why => unreachable(said(&why)),
+        })?;
+        let id = Digest::try_from(found.id.unwrap_or_default());
+        let id = id.map_err(|what| Error::Corrupt { place: Box::new(place.clone()), what })?;
+        let size = found.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+        Ok(DockerDaemon { engine, host, place, id, size })
+    }
+
+    /// What errors about this image say of it.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Fetches the image as an archive of `docker save` into the session's folder; `arrived` hears of each piece.
+    pub(super) async fn fetch(&self, session: &Session, arrived: &(dyn Fn(u64) + Send + Sync)) -> Result<PathBuf> {
+        let path = session.dir.join("image.tar");
+        let failed = |why| Error::store("write", &path, why).needing(self.size);
+        let cut = |why: String| Error::EngineUnreachable {
+            reference: self.place.reference.clone(),
+            host: self.host.clone(),
+            why,
+        };
+        let mut file = tokio::fs::File::create_new(&path).await.map_err(failed)?;
+        // By its ID: the name may mean another image by now.
+        let mut pieces = std::pin::pin!(self.engine.export_image(&self.id.to_string()));
+        let mut first = true;
+        loop {
+            let patience = if first { Duration::from_secs(ANSWER_SECONDS) } else { READ_TIMEOUT };
+            let piece = tokio::time::timeout(patience, pieces.next()).await;
+            let piece = piece.map_err(|_| cut(format!("it sent nothing for {} s", patience.as_secs())))?;
+            let Some(piece) = piece else { break };
+            let piece = piece.map_err(|why| cut(said(&why)))?;
+            file.write_all(&piece).await.map_err(failed)?;
+            arrived(piece.len() as u64);
+            first = false;
+        }
+        file.flush().await.map_err(failed)?;
+        Ok(path)
+    }
+}
+
+/// An error's last cause: those before it say only that there was one.
+fn said(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
