@@ -2,7 +2,7 @@
 
 const { AlienError, ValidationError, defineError } = require("./js/errors.js")
 const { Daemon, Kv, Queue, Resource, Stack, Storage, Vault } = require("./js/model.js")
-const { Deployment, connect, deploy, deployments, plan } = require("./js/engine.js")
+const { Deployment, connect, deploy, deployments, images, plan, prune } = require("./js/engine.js")
 const outputs = require("./js/outputs.js")
 const { preflight, render } = require("./js/preflight.js")
 
@@ -22,7 +22,9 @@ module.exports = {
   defineError,
   deploy,
   deployments,
+  images,
   plan,
   preflight,
+  prune,
   render,
 }

@@ -23,7 +23,9 @@ export const {
   deploy,
   deployments,
   getResourceOutputs,
+  images,
   plan,
   preflight,
+  prune,
   render,
 } = core

@@ -12,7 +12,7 @@ const esm = (code, cwd) => execFileSync(process.execPath, ["--input-type=module"
 const NAMES = [
   "AlienError", "Daemon", "Deployment", "Kv", "Queue", "Resource", "ResourceNotFoundError", "ResourceOutputsParseError", "Stack", "Storage",
   "UnexpectedResourceTypeError", "ValidationError", "Vault", "connect", "defineError", "deploy", "deployments",
-  "getResourceOutputs", "plan", "preflight", "render",
+  "getResourceOutputs", "images", "plan", "preflight", "prune", "render",
 ]
 
 test("import and require give the same things", () => {

@@ -188,9 +188,20 @@ async function deployments(options) {
   return run({ operation: "list" }, options, deployments)
 }
 
+/** The images that are kept on this machine, and who uses them. */
+async function images(options) {
+  return run({ operation: "images" }, options, images)
+}
+
+/** Removes what no daemon uses any more; with `dryRun` only says what that would be. */
+async function prune(options) {
+  const { dryRun, ...rest } = options ?? {}
+  return run({ operation: "prune", dryRun: dryRun === true }, rest, prune)
+}
+
 /** Installs a manager of commands into a cluster, or removes it: `alien manager`. Not in the package's surface. */
 async function manage(operation, manager, options) {
   return run({ operation, manager: snapshot(manager) }, options, manage)
 }
 
-module.exports = { Deployment, connect, deploy, deployments, manage, plan }
+module.exports = { Deployment, connect, deploy, deployments, images, manage, plan, prune }

@@ -329,16 +329,28 @@ export interface LocalOptions {
    * @default "auto"
    */
   pull?: "auto" | "always" | "missing"
+  /**
+   * Layers that are downloaded at once, over all images of a call: 1 to 64.
+   * @default 4
+   */
+  downloads?: number
+  /**
+   * The most bytes that all images may have on disk, as a number or a Kubernetes quantity such as `"20Gi"`. What would
+   * make them more is not fetched: `STORE_OVER_LIMIT`.
+   * @default no limit
+   */
+  storeMaxBytes?: number | string
 }
 
 /** How one registry is reached. */
 export interface RegistryOptions {
   /**
-   * The URL that is asked in its place: `http://127.0.0.1:5000`. Credentials of the registry are not sent there; the
-   * mirror's host may have its own entry.
+   * URLs that are asked before it, in this order: `http://127.0.0.1:5000`. One that does not answer, or answers 404 or
+   * 5xx, is followed by the next, the last by the registry itself; an event says which one was used. Credentials of the
+   * registry are not sent there; a mirror's host may have its own entry.
    * @default `ALIEN_REGISTRY_MIRRORS` (`HOST=URL,…`)
    */
-  mirror?: string
+  mirror?: string | string[]
   /**
    * Whether plain HTTP may be spoken. Loopback always may.
    * @default false
@@ -564,7 +576,7 @@ export declare function plan(stack: StackConfig, options?: DeployOptions): Promi
  * `DAEMON_NOT_UP` when a new daemon ends by itself (it is left crash-looping); `UPDATE_ROLLED_BACK` when a new version
  * does (the one before runs again), both with `context.lastLines`; `DEPLOY_FAILED` for several of these;
  * `MANAGER_NOT_INSTALLED`, `MANAGER_UNREACHABLE`, `MANAGER_REFUSED` before anything is changed, where daemons take commands;
- * `STATE_DIR_UNUSABLE`, `STORE_FULL`; `TIMEOUT`
+ * `STATE_DIR_UNUSABLE`, `STORE_FULL`, `STORE_OVER_LIMIT`; `DOCKER_UNREACHABLE`; `TIMEOUT`
  */
 export declare function deploy(stack: StackConfig, options?: DeployOptions): Promise<Deployment>
 
@@ -577,6 +589,65 @@ export declare function connect(options: ConnectOptions): Promise<Deployment>
 
 /** The names of all deployments: in the state directory of Local, in the namespace of Kubernetes. */
 export declare function deployments(options?: CallOptions & PlatformOptions): Promise<string[]>
+
+/** An image that is kept on this machine. */
+export interface ImageInfo {
+  /** The names it was fetched by, and those that daemons call it by. */
+  references: string[]
+  /** `sha256:…`, as a plan shows it. */
+  digest: string
+  /** Bytes on disk of its layers, of which other images may have some too. */
+  bytes: number
+  /** The daemons that run it, or may go back to it. */
+  usedBy: { deployment: string; daemon: string }[]
+}
+
+/** What {@link images} gives. */
+export interface ImageList {
+  /** Sorted by reference. */
+  images: ImageInfo[]
+  /** Bytes on disk of everything, each layer counted once. */
+  totalBytes: number
+}
+
+/** What {@link prune} has removed, or would. */
+export interface PruneReport {
+  dryRun: boolean
+  /** Images that are gone; nobody used them. */
+  images: ImageInfo[]
+  layers: number
+  /** Writable tops of former versions of daemons. */
+  tops: number
+  /** Programs of other versions of this package. Left while a deploy is under way. */
+  helpers: number
+  /** Bytes on disk. */
+  freedBytes: number
+}
+
+/**
+ * The images that are kept in the state directory, for all its deployments.
+ *
+ * @throws {AlienError} `NOT_AVAILABLE` on another platform than Local; `STATE_DIR_UNUSABLE`
+ */
+export declare function images(options?: CallOptions & PlatformOptions): Promise<ImageList>
+
+/**
+ * Removes images that no daemon of any deployment here runs or may go back to, and what else is left of former versions.
+ * Safe beside deploys, in this process or in others: what they have fetched stays.
+ *
+ * @throws {AlienError} `NOT_AVAILABLE` on another platform than Local; `STATE_DIR_UNUSABLE` where it cannot be told what
+ * is in use, before anything is removed
+ */
+export declare function prune(
+  options?: CallOptions &
+    PlatformOptions & {
+      /**
+       * Whether it is only said what would be removed.
+       * @default false
+       */
+      dryRun?: boolean
+    },
+): Promise<PruneReport>
 
 /** Options of {@link render}. */
 export interface RenderOptions {

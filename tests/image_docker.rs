@@ -5,7 +5,7 @@ mod docker;
 #[path = "support/image.rs"]
 mod support;
 
-use alien_core::image::{Limits, Options, Progress, Store};
+use alien_core::image::{Limits, Options, Progress, Store, StoreOptions};
 use docker::Dockerd;
 use std::path::PathBuf;
 use std::process::Command;
@@ -301,7 +301,8 @@ fn what_is_wrong_with_an_archive_is_said() {
 fn an_archive_that_is_a_bomb_is_not_uncompressed() {
     let bench = Bench::new();
     let limits = Limits { bytes: 1 << 20, ..Limits::default() };
-    let store = Store::open_with(&bench.path("small"), limits).expect("opens");
+    let store =
+        Store::open_with(&bench.path("small"), StoreOptions { limits, ..StoreOptions::default() }).expect("opens");
     std::fs::write(bench.path("bomb.tar.gz"), gzip(&vec![0; 4 << 20])).expect("writes");
     let error = report(ensure(&store, &bench.archive("bomb.tar.gz"), &Options::default()).expect_err("a bomb"));
     assert_eq!(error.code, "IMAGE_CORRUPT", "{error}");

@@ -300,7 +300,8 @@ fn tls_is_verified_against_the_given_ca() {
     let store = bench.store();
     let name = bench.name("acme/app:1");
     let with = |ca_file: Option<PathBuf>, mirror: Option<String>| {
-        with_registry(&bench.registry.host, RegistryOptions { ca_file, mirror, ..RegistryOptions::default() })
+        let mirrors = mirror.into_iter().collect();
+        with_registry(&bench.registry.host, RegistryOptions { ca_file, mirrors, ..RegistryOptions::default() })
     };
     let image = ensure(&store, &name, &with(Some(path("ca.pem")), None)).unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(image.digest, bench.digest);
@@ -391,7 +392,7 @@ fn a_mirror_may_have_a_prefix_and_a_redirect_carries_no_credential_elsewhere() {
     let of_mirror =
         RegistryOptions { username: Some("me".into()), password: Some("pw".into()), ..RegistryOptions::default() };
     let to_mirror =
-        RegistryOptions { mirror: Some(format!("http://{}/some/prefix/", front.host)), ..RegistryOptions::default() };
+        RegistryOptions { mirrors: vec![format!("http://{}/some/prefix/", front.host)], ..RegistryOptions::default() };
     let registries = BTreeMap::from([("ghcr.io".to_owned(), to_mirror), (front.host.clone(), of_mirror)]);
     let options = Options { registries, ..Options::default() };
     let image = ensure(&bench.store(), "ghcr.io/acme/app:1", &options).unwrap_or_else(|why| panic!("{why}"));

@@ -2,268 +2,21 @@
 
 #[path = "support/image.rs"]
 mod support;
+#[path = "support/unpack.rs"]
+mod unpack;
 
-use alien_core::image::{Error, Image, Limits, Options, Store};
+use alien_core::image::{Error, Limits};
 use std::collections::BTreeMap;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use support::{Head, Layer, LayoutDir, Tar, arch, assert_tidy, ensure, report};
-
-/// A folder with a layout, a store and a witness that nothing may touch.
-struct Bench {
-    dir: tempfile::TempDir,
-    store: Store,
-}
-
-impl Bench {
-    fn new(limits: Limits) -> Bench {
-        let dir = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir(dir.path().join("witness")).expect("a folder");
-        std::fs::write(dir.path().join("witness/file"), "untouched").expect("writes");
-        let store = Store::open_with(&dir.path().join("store"), limits).expect("opens");
-        Bench { dir, store }
-    }
-
-    fn witness(&self) -> String {
-        self.dir.path().join("witness").display().to_string()
-    }
-
-    fn unpack(&self, layers: Vec<Layer>) -> Result<Image, Error> {
-        let mut layout = LayoutDir::new(&self.dir.path().join("layout"));
-        let image = layout.image(&layers, arch());
-        layout.tag(image, "t");
-        let image = ensure(&self.store, &layout.reference("t"), &Options::default());
-        assert_eq!(snapshot(&self.dir.path().join("witness")), BTreeMap::from([("file".into(), "f untouched".into())]));
-        assert_tidy(&self.dir.path().join("store"));
-        let top: Vec<_> = std::fs::read_dir(self.dir.path().join("store")).expect("store").flatten().collect();
-        assert_eq!(top.len(), 4, "the store holds blobs, layers, refs and tmp: {top:?}");
-        if image.is_err() {
-            let left = std::fs::read_dir(self.store.layers_dir()).expect("layers").count();
-            assert!(left < layers.len(), "a refused layer was kept");
-        }
-        image
-    }
-}
-
-/// Every path below `dir` with its kind and contents.
-fn snapshot(dir: &Path) -> BTreeMap<String, String> {
-    fn walk(root: &Path, dir: &Path, found: &mut BTreeMap<String, String>) {
-        for entry in std::fs::read_dir(dir).expect("reads").flatten() {
-            let path = entry.path();
-            let name = path.strip_prefix(root).expect("is below").to_string_lossy().into_owned();
-            let meta = entry.metadata().expect("has attributes");
-            let kind = meta.file_type();
-            let what = if kind.is_dir() {
-                let mut value = [0; 1];
-                let opaque = rustix::fs::lgetxattr(&path, "user.overlay.opaque", &mut value[..]).is_ok();
-                walk(root, &path, found);
-                if opaque { "d opaque".to_owned() } else { "d".to_owned() }
-            } else if kind.is_symlink() {
-                format!("l {}", std::fs::read_link(&path).expect("a link").display())
-            } else if kind.is_char_device() {
-                format!("whiteout {}", meta.rdev())
-            } else if kind.is_fifo() {
-                "p".to_owned()
-            } else if meta.len() > 1000 {
-                format!("f {} bytes", meta.len())
-            } else {
-                format!("f {}", String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default()))
-            };
-            found.insert(name, what);
-        }
-    }
-    let mut found = BTreeMap::new();
-    walk(dir, dir, &mut found);
-    found
-}
-
-fn tree(items: &[(&str, &str)]) -> BTreeMap<String, String> {
-    items.iter().map(|(path, what)| ((*path).to_owned(), (*what).to_owned())).collect()
-}
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use support::{Head, Layer, Tar, report};
+use unpack::{Bench, really_root, snapshot, tree};
 
 /// Unpacks layers and returns what each became.
 fn unpacked(layers: Vec<Vec<u8>>) -> Vec<BTreeMap<String, String>> {
     let bench = Bench::new(Limits::default());
     let image = bench.unpack(layers.into_iter().map(Layer::gzip).collect()).unwrap_or_else(|why| panic!("{why}"));
     image.layers.iter().map(|layer| snapshot(layer)).collect()
-}
-
-#[test]
-fn hostile_layers_are_contained_or_refused() {
-    let witness = Bench::new(Limits::default()).witness(); // only its shape: an absolute path
-    let device = |kind, path: &'static [u8]| Tar::default().head(&Head { kind, path, ..Head::default() }, b"");
-    let deep = "d/".repeat(300) + "f";
-    let long_name = "n".repeat(300);
-    let long_path = "0123456789/".repeat(400);
-    let long_target = "t".repeat(5000);
-    let refused: Vec<(&str, Tar, &str)> = vec![
-        ("a path upwards", Tar::default().file("../witness/file", b"x"), "`..`"),
-        ("a path upwards further in", Tar::default().file("a/../../witness/file", b"x"), "`..`"),
-        ("only upwards", Tar::default().dir(".."), "`..`"),
-        ("a long name upwards", Tar::default().file(&format!("{}../x", "a/".repeat(80)), b"x"), "`..`"),
-        ("a PAX path upwards", Tar::default().pax(&[("path", b"../../witness/file")]).file("ok", b"x"), "`..`"),
-        ("a PAX link upwards", Tar::default().pax(&[("linkpath", b"../witness/file")]).hardlink("a", "b"), "`..`"),
-        ("a hard link upwards", Tar::default().hardlink("a", "../witness/file"), "`..`"),
-        (
-            "a hard link to an absolute path",
-            Tar::default().hardlink("a", &format!("{witness}/file")),
-            "not in this layer",
-        ),
-        (
-            "a hard link to a symbolic link",
-            Tar::default().symlink("l", "/etc/passwd").hardlink("a", "l"),
-            "not a regular",
-        ),
-        ("a hard link to a directory", Tar::default().dir("d").hardlink("a", "d"), "not a regular"),
-        ("a hard link to the root", Tar::default().hardlink("a", "/"), "to a directory"),
-        (
-            "a hard link through a link outwards",
-            Tar::default().symlink("l", &witness).hardlink("a", "l/file"),
-            "not in",
-        ),
-        (
-            "a hard link over its target's parent",
-            Tar::default().file("d/f", b"x").hardlink("d", "d/f"),
-            "would replace",
-        ),
-        ("a file below a file", Tar::default().file("f", b"x").file("f/g", b"x"), "not a directory"),
-        ("a loop of links", Tar::default().symlink("a", "b").symlink("b", "a").file("a/x", b"x"), "symbolic links"),
-        ("a link to itself", Tar::default().symlink("a", "a").file("a/x", b"x"), "symbolic links"),
-        ("a whiteout of nothing", Tar::default().file(".wh.", b""), "whiteout of no file"),
-        ("a whiteout of ..", Tar::default().dir("a").file("a/.wh...", b""), "whiteout of no file"),
-        ("a whiteout of .", Tar::default().file("a/.wh..", b""), "whiteout of no file"),
-        ("a whiteout of a whiteout", Tar::default().file(".wh..wh.a", b""), "whiteout of no file"),
-        ("a file in a whiteout", Tar::default().file(".wh.a/b", b""), "is a whiteout"),
-        ("a whiteout directory", Tar::default().dir(".wh./"), "whiteout of no file"),
-        ("a file as the root", Tar::default().file("./", b"").symlink("/", "/etc"), "image's root"),
-        ("a zero byte in a PAX path", Tar::default().pax(&[("path", b"a\0b")]).file("ok", b"x"), "zero byte"),
-        ("an empty link target", Tar::default().symlink("a", ""), "without a target"),
-        ("a link target of 5,000 bytes", Tar::default().symlink("a", &long_target), "4095"),
-        ("a part of 300 bytes", Tar::default().file(&long_name, b"x"), "255 bytes"),
-        ("a parent of 300 bytes", Tar::default().file(&format!("{long_name}/a"), b"x"), "255 bytes"),
-        ("a whiteout of 300 bytes", Tar::default().file(&format!(".wh.{long_name}"), b"x"), "255 bytes"),
-        ("a path of 4,400 bytes", Tar::default().file(&long_path, b"x"), "4095"),
-        ("300 directories", Tar::default().file(&deep, b"x"), "deeper than 256"),
-        (
-            "300 directories by links",
-            Tar::default().symlink("l", &"d/".repeat(200)).file(&format!("l/{}f", "e/".repeat(100)), b"x"),
-            "deeper than 256",
-        ),
-        (
-            "a name of 8 MB",
-            Tar::default()
-                .head(&Head { kind: b'L', path: b"L", ..Head::default() }, &vec![b'a'; 8 << 20])
-                .file("a", b""),
-            "more than 1048576",
-        ),
-        (
-            "a name that claims 8 EB",
-            Tar::default().head(&Head { kind: b'L', path: b"L", size: Some(1 << 62), ..Head::default() }, b""),
-            "more than 1048576",
-        ),
-        (
-            "a file that claims 8 EB",
-            Tar::default().head(&Head { path: b"a", size: Some(1 << 62), ..Head::default() }, b""),
-            "the layer has more than",
-        ),
-    ];
-    for (what, tar, part) in refused {
-        let error = Bench::new(Limits::default()).unpack(vec![Layer::gzip(tar.end())]).expect_err(what);
-        let error = report(error);
-        assert_eq!(error.code, "IMAGE_UNSAFE", "{what}: {error}");
-        assert!(error.message.contains(part) && error.context.contains_key("layer"), "{what}: {error}");
-    }
-
-    let contained: Vec<(&str, Tar, BTreeMap<String, String>)> = vec![
-        ("an absolute path", Tar::default().file("/etc/x", b"x"), tree(&[("etc", "d"), ("etc/x", "f x")])),
-        (
-            "a write through a link upwards",
-            Tar::default().symlink("l", "../../../../witness").file("l/file", b"x"),
-            tree(&[("l", "l ../../../../witness"), ("witness", "d"), ("witness/file", "f x")]),
-        ),
-        ("a write over a link", Tar::default().symlink("l", "/etc/passwd").file("l", b"x"), tree(&[("l", "f x")])),
-        (
-            "a directory over a link to a directory",
-            Tar::default().dir("d").symlink("l", "d").dir("l").file("l/x", b"x"),
-            tree(&[("d", "d"), ("l", "d opaque"), ("l/x", "f x")]),
-        ),
-        (
-            "a chain of links",
-            Tar::default()
-                .symlink("a", "b/..")
-                .symlink("b", "/c")
-                .symlink("c", "../../d")
-                .file("a/x", b"x")
-                .file("b/y", b"y"),
-            tree(&[("a", "l b/.."), ("b", "l /c"), ("c", "l ../../d"), ("d", "d"), ("d/y", "f y"), ("x", "f x")]),
-        ),
-        (
-            "file, then directory, then link, then file below it",
-            Tar::default().file("a", b"1").dir("a").file("a/b", b"2").symlink("a", "/tmp").file("a/c", b"3"),
-            tree(&[("a", "l /tmp"), ("tmp", "d"), ("tmp/c", "f 3")]),
-        ),
-        (
-            "a whiteout through a link",
-            Tar::default().symlink("l", "/sub").file("l/.wh.file", b""),
-            tree(&[("l", "l /sub"), ("sub", "d"), ("sub/file", "whiteout 0")]),
-        ),
-        (
-            "an opaque mark through a link outwards",
-            Tar::default().symlink("l", "../../witness").file("l/.wh..wh..opq", b""),
-            tree(&[("l", "l ../../witness"), ("witness", "d opaque")]),
-        ),
-        ("a character device", device(b'3', b"null"), tree(&[])),
-        ("a forged whiteout", device(b'3', b"bin"), tree(&[])),
-        ("a block device", device(b'4', b"sda"), tree(&[])),
-        (
-            "a device over a file",
-            Tar::default().file("a", b"x").head(&Head { kind: b'3', path: b"a", ..Head::default() }, b""),
-            tree(&[("a", "f x")]),
-        ),
-        (
-            "forged overlay attributes",
-            Tar::default()
-                .pax(&[("SCHILY.xattr.user.overlay.opaque", b"y"), ("SCHILY.xattr.trusted.overlay.opaque", b"y")])
-                .dir("d")
-                .pax(&[
-                    ("SCHILY.xattr.user.overlay.redirect", b"/etc"),
-                    ("LIBARCHIVE.xattr.user.overlay.opaque", b"eQ=="),
-                ])
-                .dir("e"),
-            tree(&[("d", "d"), ("e", "d")]),
-        ),
-        (
-            "what aufs left",
-            Tar::default().dir(".wh..wh.plnk").file(".wh..wh.plnk/1.2", b"").file(".wh..wh.aufs", b""),
-            tree(&[]),
-        ),
-        (
-            "a kind that nobody knows",
-            Tar::default().head(&Head { kind: b'Z', path: b"z", ..Head::default() }, b"zz").file("a", b"x"),
-            tree(&[("a", "f x")]),
-        ),
-        (
-            "a hard link with a size",
-            Tar::default()
-                .file("a", b"x")
-                .head(&Head { kind: b'1', path: b"b", link: b"a", size: Some(512), ..Head::default() }, b"")
-                .file("c", b"y"),
-            tree(&[("a", "f x"), ("b", "f x"), ("c", "f y")]),
-        ),
-        ("a hard link to itself", Tar::default().file("a", b"x").hardlink("a", "./a"), tree(&[("a", "f x")])),
-        ("odd spellings", Tar::default().file(".//a/./b", b"x"), tree(&[("a", "d"), ("a/b", "f x")])),
-        (
-            "a write through a hard link",
-            Tar::default().file("a", b"x").hardlink("b", "a").file("b", b"y"),
-            tree(&[("a", "f x"), ("b", "f y")]),
-        ),
-        ("a fifo", device(b'6', b"pipe"), tree(&[("pipe", "p")])),
-    ];
-    for (what, tar, expected) in contained {
-        let bench = Bench::new(Limits::default());
-        let image = bench.unpack(vec![Layer::gzip(tar.end())]).unwrap_or_else(|why| panic!("{what}: {why}"));
-        assert_eq!(snapshot(&image.layers[0]), expected, "{what}");
-    }
 }
 
 #[test]
@@ -451,11 +204,6 @@ fn attributes_are_kept_as_far_as_this_user_may() {
     let mut value = [0; 64];
     let found = rustix::fs::lgetxattr(layer.join("cap"), "security.capability", &mut value[..]);
     assert_eq!(found.is_ok(), root);
-}
-
-fn really_root() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    rustix::process::geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 #[test]

@@ -16,6 +16,8 @@ const COMMON = {
   "state-dir": { type: "string" },
   mirror: { type: "string", multiple: true },
   pull: { type: "string" },
+  downloads: { type: "string" },
+  "store-limit": { type: "string" },
   kubeconfig: { type: "string" },
   context: { type: "string" },
   namespace: { type: "string" },
@@ -58,6 +60,8 @@ const COMMANDS = {
   },
   rollback: { options: MANAGER, words: [1, 1] },
   destroy: { options: { ...MANAGER, data: { type: "boolean" } }, words: [0, 0] },
+  images: { options: {}, words: [0, 0] },
+  prune: { options: { "dry-run": { type: "boolean" } }, words: [0, 0] },
   render: { options: { ...INPUTS, rbac: { type: "boolean" } }, words: [0, 0] },
   commands: {
     options: {

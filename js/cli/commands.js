@@ -193,7 +193,9 @@ async function version({ options }) {
 const commands = (asked) => require("./calls.js").commands(asked)
 const token = (asked) => require("./tokens.js").token(asked)
 const manager = (asked) => require("./managers.js").manager(asked)
+const images = (asked) => require("./images.js").images(asked)
+const prune = (asked) => require("./images.js").prune(asked)
 const restart = onDaemon("restart")
 const rollback = onDaemon("rollback")
 
-module.exports = { commands, deploy, destroy, exec, logs, manager, plan, preflight, render, restart, rollback, status, token, version }
+module.exports = { commands, deploy, destroy, exec, images, logs, manager, plan, preflight, prune, render, restart, rollback, status, token, version }

@@ -14,6 +14,8 @@ const GENERAL = `alien: keeps the daemons of an alien.ts running
   alien manager install    put the manager of commands into a cluster; also image push, uninstall
   alien token create       let somebody send or take commands; also list, revoke
   alien render             print the manifests, for whoever applies them (kubernetes)
+  alien images             the images on this machine, how large they are and who uses them
+  alien prune              remove what no daemon uses: images, former tops, programs of other versions
   alien destroy            stop and remove everything; keeps data unless --data is given
   alien version            version of this package
   alien help [COMMAND]     this, or more about a command
@@ -27,7 +29,10 @@ Options of every command
 local:
       --state-dir DIR      where everything is kept (ALIEN_STATE_DIR; default: $XDG_STATE_HOME/alien,
                            ~/.local/state/alien, as root /var/lib/alien)
-      --mirror HOST=URL    ask URL in place of the registry HOST; repeatable (ALIEN_REGISTRY_MIRRORS=HOST=URL,…)
+      --mirror HOST=URL    ask URL before the registry HOST; repeatable, asked in this order
+                           (ALIEN_REGISTRY_MIRRORS=HOST=URL,…)
+      --downloads N        layers that are downloaded at once, over all images; default: 4
+      --store-limit SIZE   fetch nothing that makes the images on disk larger: 20Gi, 500M; default: no limit
       --pull WHEN          ask the registry: always, missing (only for what is not here) or
                            auto (always for the tag "latest", else missing); default: auto
 kubernetes:
@@ -83,6 +88,16 @@ Prints the manifests as YAML: the same stack gives the same bytes. Secrets are r
 
       --secret ID.NAME     environment NAME of daemon ID comes from a Secret; repeatable
       --rbac               print the least Role that a deploy needs instead; of a stack that takes commands, where there is one`,
+  images: `alien images [options]
+
+Lists the images that are kept on this machine, with the bytes that their layers have on disk. Layers that several
+images share count in each of them, and once in the total.`,
+  prune: `alien prune [options]
+
+Removes images that no daemon of any deployment here runs or may go back to, downloads that were broken off, writable
+tops of former versions, and programs of other versions of this package. Safe beside deploys: what they use stays.
+
+      --dry-run            only say what would be removed`,
   destroy: `alien destroy [options]
 
 Stops and removes every resource of the deployment. What linked resources and image volumes store stays for the

@@ -4,7 +4,7 @@
 
 const fs = require("node:fs")
 const path = require("node:path")
-const { UsageError, timeoutMs } = require("./args.js")
+const { UsageError, number, timeoutMs } = require("./args.js")
 
 /** Where and how; `signal` is Ctrl-C. */
 function engineOptions(options, signal) {
@@ -15,9 +15,11 @@ function engineOptions(options, signal) {
     timeoutMs: timeoutMs(options),
     local: {
       stateDir: absolute(options["state-dir"]),
-      registries: pairs(options.mirror, "mirror", "HOST=URL", (mirror) => ({ mirror })),
+      registries: pairs(options.mirror, "mirror", "HOST=URL", (url, before) => ({ mirror: [...(before?.mirror ?? []), url] })),
       dockerConfig,
       pull: options.pull,
+      downloads: number(options.downloads, "downloads"),
+      storeMaxBytes: options["store-limit"],
     },
     kubernetes: {
       kubeconfig: options.kubeconfig,
@@ -35,16 +37,16 @@ function engineOptions(options, signal) {
 
 const absolute = (file) => (file === undefined ? undefined : path.resolve(file))
 
-/** `NAME=VALUE`, as often as it was given, as an object. */
+/** `NAME=VALUE`, as often as it was given, as an object. `entry` makes a name's value, of the one before where it has one. */
 function pairs(list, option, shape, entry) {
   if (list === undefined) return undefined
-  return Object.fromEntries(
-    list.map((text) => {
-      const [name, value] = split(text)
-      if (name === "" || value === undefined) throw new UsageError(`--${option} takes ${shape}, not ${JSON.stringify(text)}`)
-      return [name, entry(value)]
-    }),
-  )
+  const all = {}
+  for (const text of list) {
+    const [name, value] = split(text)
+    if (name === "" || value === undefined) throw new UsageError(`--${option} takes ${shape}, not ${JSON.stringify(text)}`)
+    all[name] = entry(value, all[name])
+  }
+  return all
 }
 
 /**

@@ -23,7 +23,7 @@ pub struct Destination {
 ///
 /// # Errors
 /// `INVALID_IMAGE`, `MANAGER_MISSING`; `IMAGE_NOT_PUSHED`, `REGISTRY_UNREACHABLE` and what a disk says.
-pub async fn make(to: &Destination, program: &Path, mut options: image::Options) -> Result<Value, Report> {
+pub async fn make(to: &Destination, program: &Path, options: image::Options) -> Result<Value, Report> {
     let invalid = |why: String| Report::new("INVALID_IMAGE", why).status(400);
     let reference = ImageReference::parse(&to.reference);
     let reference = reference.map_err(|why| invalid(format!("{:?} is no image: {why}", to.reference)))?;
@@ -61,8 +61,6 @@ pub async fn make(to: &Destination, program: &Path, mut options: image::Options)
     let digest = made.digest();
     let image = match &reference {
         ImageReference::Registry(registry) => {
-            // What is pushed goes to the registry itself.
-            options.registries.values_mut().for_each(|registry| registry.mirror = None);
             made.push(registry, &options).await?;
             format!("{registry}@{digest}")
         }

@@ -11,6 +11,7 @@ mod deploy;
 pub mod event;
 pub mod exec;
 pub mod failure;
+pub mod images;
 pub mod logs;
 pub mod manager;
 pub mod manager_image;

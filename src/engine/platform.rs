@@ -2,6 +2,7 @@
 
 use super::event::Events;
 use super::exec::{self, Session};
+use super::images::{ImageList, PruneReport};
 use super::logs::{self, LogReader};
 use super::manager::{Install, Uninstall};
 use super::plan::{Action, Desired, Observed, Plan};
@@ -147,6 +148,16 @@ pub trait Platform: Send + Sync {
         Err(installs_none(self.name()))
     }
 
+    /// The images that are kept for all daemons of this place.
+    async fn images(&self) -> Result<ImageList, Report> {
+        Err(keeps_none(self.name()))
+    }
+
+    /// Removes what no daemon of this place uses; with `dry_run` only says what that would be.
+    async fn prune(&self, _dry_run: bool) -> Result<PruneReport, Report> {
+        Err(keeps_none(self.name()))
+    }
+
     /// Waits, a short time at most, for what was left behind when a call was cut short.
     async fn settle(&self) {}
 }
@@ -163,4 +174,10 @@ fn installs_none(platform: Name) -> Report {
     Report::new("NOT_AVAILABLE", message)
         .status(501)
         .hint("managers are installed into clusters: --platform kubernetes")
+}
+
+fn keeps_none(platform: Name) -> Report {
+    Report::new("NOT_AVAILABLE", format!("platform {platform} keeps its images itself, out of reach"))
+        .status(501)
+        .hint("images are kept, and pruned, on this machine: --platform local")
 }

@@ -78,9 +78,12 @@ pub enum Error {
     /// An option, a credentials file or a credential helper is wrong.
     #[error("{what}")]
     Options { what: String, hint: String },
-    /// The disk (or the quota) of the store is full.
-    #[error("the image store is full: writing {} failed{}", path.display(), needed.map_or(String::new(), |n| format!(", {n} bytes are needed")))]
-    StoreFull { path: PathBuf, needed: Option<u64> },
+    /// The disk (or the quota) of the store is full, or too small for what is about to be fetched.
+    #[error("the image store is full: {} {}{}", path.display(), needed.map_or("could not be written".to_owned(), |n| format!("needs {n} bytes")), free.map_or(String::new(), |n| format!(", {n} are free")))]
+    StoreFull { path: PathBuf, needed: Option<u64>, free: Option<u64> },
+    /// What is about to be fetched would make the store larger than it may be.
+    #[error("the image store {} may have {limit} bytes: it has {used}, and {needed} more are needed", path.display())]
+    StoreOverLimit { path: PathBuf, needed: u64, used: u64, limit: u64 },
     /// The store's folder may not be written, or is on a read-only file system.
     #[error("the image store cannot be written: {}: {why}", path.display())]
     StoreNotWritable { path: PathBuf, why: String },
@@ -97,7 +100,7 @@ impl Error {
     pub(super) fn store(doing: &'static str, path: &Path, source: io::Error) -> Error {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Error::StoreFull { path: path.to_owned(), needed: None }
+                Error::StoreFull { path: path.to_owned(), needed: None, free: None }
             }
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Error::StoreNotWritable { path: path.to_owned(), why: source.to_string() }
@@ -128,6 +131,7 @@ impl Error {
             Error::EngineUnreachable { .. } => "DOCKER_UNREACHABLE",
             Error::Options { .. } => "IMAGE_OPTIONS_INVALID",
             Error::StoreFull { .. } => "STORE_FULL",
+            Error::StoreOverLimit { .. } => "STORE_OVER_LIMIT",
             Error::StoreNotWritable { .. } => "STORE_NOT_WRITABLE",
             Error::Store { .. } => "STORE_FAILED",
             Error::Cancelled => "CANCELLED",
@@ -187,7 +191,11 @@ impl Error {
                  DOCKER_HOST=unix:///PATH, or use the image from a registry or a docker-archive:FILE"
                 .to_owned(),
             Error::StoreFull { .. } => {
-                "free space on that disk, or move the state directory to a larger one".to_owned()
+                "remove unused images (alien prune), free space on that disk, or move the state directory to a larger one"
+                    .to_owned()
+            }
+            Error::StoreOverLimit { .. } => {
+                "remove unused images (alien prune), or raise the limit: --store-limit (storeMaxBytes)".to_owned()
             }
             Error::StoreNotWritable { path, .. } => {
                 format!("make it writable for this user, or choose another state directory: ls -ld {}", path.display())
@@ -224,10 +232,17 @@ impl From<Error> for Report {
                 report.with("platform", wanted.to_string()).with("available", available)
             }
             Error::Unsafe { layer, entry, .. } => report.with("layer", layer).with("path", entry),
-            Error::StoreFull { path, needed } => {
+            Error::StoreFull { path, needed, free } => {
                 let report = report.with("path", path.display().to_string()).status(507).retryable();
-                if let Some(needed) = needed { report.with("neededBytes", needed) } else { report }
+                let report = if let Some(needed) = needed { report.with("neededBytes", needed) } else { report };
+                if let Some(free) = free { report.with("freeBytes", free) } else { report }
             }
+            Error::StoreOverLimit { path, needed, used, limit } => report
+                .with("path", path.display().to_string())
+                .with("neededBytes", needed)
+                .with("usedBytes", used)
+                .with("limitBytes", limit)
+                .status(507),
             Error::StoreNotWritable { path, .. } | Error::Store { path, .. } => {
                 report.with("path", path.display().to_string())
             }

@@ -4,19 +4,19 @@ use super::Progress;
 use super::digest::Digest;
 use super::error::{Error, Result};
 use super::manifest::Descriptor;
+use super::partial::Partial;
 use super::pull::{Listener, Located, Source, blocking};
+use super::registry::Registries;
 use super::store::{Session, Store};
 use super::unpack::{Blob, Target, unpack};
 use futures_util::future::try_join_all;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
-/// Layers of one image that are downloaded at once.
-const DOWNLOADS: usize = 4;
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 
 impl Store {
@@ -25,8 +25,13 @@ impl Store {
         let session = Arc::new(self.session()?);
         let chain = Digest::chain(located.config.diff_ids());
         let missing = chain.iter().zip(&located.layers).filter(|(chain_id, _)| !self.has_layer(chain_id));
-        let arrivals = Arrivals::new(missing.map(|(_, layer)| layer.size).sum(), progress);
-        let downloads = Semaphore::new(DOWNLOADS);
+        let bytes = missing.fold(0_u64, |sum, (_, layer)| sum.saturating_add(layer.size));
+        // The least that it can take: a layer unpacks to no less than it has compressed, and what is downloaded is
+        // there beside it for a while.
+        let copies = if matches!(source, Source::Registry(_)) { 2 } else { 1 };
+        let store = self.clone();
+        blocking(move || store.check_room(bytes.saturating_mul(copies))).await?;
+        let arrivals = Arrivals::new(bytes, progress);
         let cancelled = CancelOnDrop::default();
         let mut below: Option<oneshot::Receiver<()>> = None;
         let mut layers = Vec::new();
@@ -40,7 +45,6 @@ impl Store {
                 diff_id: &located.config.diff_ids()[index],
                 chain: &chain[..=index],
                 layers: chain.len(),
-                downloads: &downloads,
                 arrivals: &arrivals,
                 cancelled: &cancelled.0,
                 progress,
@@ -67,7 +71,6 @@ struct LayerJob<'a> {
     /// Chain ids of the layers below and, last, of this one.
     chain: &'a [Digest],
     layers: usize,
-    downloads: &'a Semaphore,
     arrivals: &'a Arrivals<'a>,
     cancelled: &'a Arc<AtomicBool>,
     progress: Listener<'a>,
@@ -84,15 +87,12 @@ impl LayerJob<'_> {
         }
         let (layer, diff_id) = (self.layer, self.diff_id.clone());
         let dir = &self.session.dir;
-        let fetched = matches!(self.source, Source::Registry(_));
+        let mut arrived = None;
         let (blob, place) = match self.source {
             Source::Registry(registry) => {
-                let path = dir.join(format!("{}.blob", chain_id.hex()));
-                {
-                    let _permit = self.downloads.acquire().await;
-                    registry.download(layer, &path, &|bytes| self.arrivals.add(bytes)).await?;
-                }
-                let (size, digest) = (layer.size, layer.digest.clone());
+                let partial = self.download(registry).await?;
+                let (path, size, digest) = (partial.path().to_owned(), layer.size, layer.digest.clone());
+                arrived = Some(partial);
                 (Blob { path, offset: 0, size, digest, verified: true, diff_id }, registry.place())
             }
             Source::Layout(layout) => {
@@ -124,15 +124,34 @@ impl LayerJob<'_> {
         // Held until the thread is done, so that the folder is not removed under it.
         let (session, cancelled) = (self.session.clone(), self.cancelled.clone());
         blocking(move || {
-            let has_owners = unpack(&blob, &target, store.limits(), &place, &cancelled)?;
-            store.publish_layer(&target.tree, has_owners.then_some(&target.owners), &chain_id)?;
-            if fetched {
-                remove_blob(&blob.path)?;
+            let unpacked = unpack(&blob, &target, store.limits(), &place, &cancelled);
+            // It stays for another try only where nobody wanted to wait for this one.
+            if let Some(partial) = arrived.filter(|_| !matches!(unpacked, Err(Error::Cancelled))) {
+                partial.discard().map_err(|why| Error::store("remove", &blob.path, why))?;
             }
+            store.publish_layer(&target.tree, unpacked?.then_some(&target.owners), &chain_id)?;
             drop(session);
             Ok(())
         })
         .await
+    }
+
+    /// Downloads the layer, or what an earlier process has left of it to do.
+    async fn download(&self, registry: &Registries) -> Result<Partial> {
+        let _permit = self.store.downloads().acquire().await;
+        let (descriptor, shared, own) = (self.layer.clone(), self.store.partial_dir(), self.session.dir.clone());
+        let mut partial = blocking(move || Partial::open(&descriptor, &shared, &own)).await?;
+        self.arrivals.add(partial.found);
+        match registry.download(self.layer, &mut partial, &|bytes| self.arrivals.add(bytes)).await {
+            Ok(()) => Ok(partial),
+            // Goes on from there when the registry is back.
+            Err(error @ (Error::Unreachable { .. } | Error::Cancelled)) => Err(error),
+            Err(error) => {
+                // That it could not be removed is the lesser trouble.
+                let _ = partial.discard();
+                Err(error)
+            }
+        }
     }
 }
 
@@ -144,10 +163,6 @@ async fn wait_for(below: Option<oneshot::Receiver<()>>) -> Result<()> {
         std::future::pending::<()>().await;
     }
     Ok(())
-}
-
-fn remove_blob(path: &Path) -> Result<()> {
-    std::fs::remove_file(path).map_err(|why| Error::store("remove", path, why))
 }
 
 /// Tells threads to stop when the call that started them is let go of.
@@ -189,7 +204,8 @@ impl<'a> Arrivals<'a> {
     }
 
     pub(super) fn add(&self, more: u64) {
-        let bytes = self.bytes.fetch_add(more, Ordering::Relaxed) + more;
+        // What has to be fetched twice counts once.
+        let bytes = (self.bytes.fetch_add(more, Ordering::Relaxed) + more).min(self.total_bytes);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes == self.total_bytes || told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
             *told = Some(Instant::now());

@@ -85,12 +85,12 @@ impl Made {
         self.manifest.digest.to_string()
     }
 
-    /// Puts the image into a registry, under the reference's tag. What is there already is not sent again.
+    /// Puts the image into a registry itself, not a mirror, under the reference's tag. What is there already is not sent again.
     ///
     /// # Errors
     /// `IMAGE_NOT_PUSHED` where the registry does not want it; `REGISTRY_UNREACHABLE`.
     pub async fn push(&self, reference: &RegistryReference, options: &Options) -> Result<()> {
-        let registry = Registry::new(reference, options)?.for_pushing();
+        let registry = Registry::new(reference, None, options)?.for_pushing();
         for blob in [&self.layer, &self.config] {
             registry.push_blob(blob).await?;
         }

@@ -4,6 +4,7 @@
 //! mod        what callers see
 //! pull       the way from a reference to its documents
 //! layers     downloads and unpacking of one image's layers, side by side and in order
+//! partial    a blob on its way to disk, which a later process may go on with
 //! registry   the distribution protocol: requests, authorisation, downloads that go on where they were cut
 //! layout     image layouts in folders and archives
 //! archive    tar files, read where they lie
@@ -11,6 +12,7 @@
 //! made       an image that is made here, of one program
 //! unpack     a compressed layer becomes a directory that overlayfs can stack; hostile input
 //! store      what is kept, and how processes share it
+//! lease      what a running call needs is not pruned          prune, usage   what goes, and what there is
 //! manifest   the documents of an image          platform   which of them this machine can run
 //! digest     sha256                             error      what can go wrong
 //! ```
@@ -18,8 +20,8 @@
 //! A layer is downloaded to a file first and unpacked from there, rather than unpacked while it arrives. So a cut
 //! download goes on where it was, a slow disk does not hold a connection open, and no decoder sees a byte of a blob
 //! before the blob's digest is known to be right. The price, one more pass through the page cache, is small next to
-//! decompression. Downloads run side by side (four); unpacking goes from the lowest layer up, one at a time,
-//! while those above still arrive. The compressed file is deleted when its layer is unpacked.
+//! decompression. Downloads run side by side, up to [`DOWNLOADS`] over all images of a store; unpacking goes from the
+//! lowest layer up, one at a time, while those above still arrive. The compressed file is deleted when its layer is unpacked.
 //!
 //! This floor knows no daemon and reads no environment variable: everything comes in by [`Options`].
 
@@ -30,20 +32,27 @@ mod docker_daemon;
 mod error;
 mod layers;
 mod layout;
+mod lease;
 mod made;
 mod manifest;
+mod partial;
 mod platform;
+mod prune;
 mod pull;
 mod registry;
 mod store;
 mod unpack;
+mod usage;
 
 pub use error::{Error, Place};
+pub use lease::Lease;
 pub use made::{Made, Program};
 pub use manifest::ImageConfig;
 pub use platform::Platform;
-pub use store::Store;
+pub use prune::{InUse, Pruned};
+pub use store::{DOWNLOADS, Store, StoreOptions};
 pub use unpack::Limits;
+pub use usage::{Kept, bytes_below};
 
 use crate::error::Report;
 use registry::credentials::Credential;
@@ -71,10 +80,11 @@ pub struct Options {
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RegistryOptions {
-    /// A URL that is asked in place of the registry, perhaps with a path prefix; plain HTTP only to loopback or with
-    /// [`RegistryOptions::insecure`]. There is no way back to the registry itself when the mirror fails. Credentials
-    /// of the registry are not sent to a mirror on another host, which has its own under its own host.
-    pub mirror: Option<String>,
+    /// URLs that are asked before the registry, in this order, each perhaps with a path prefix; plain HTTP only to
+    /// loopback or with [`RegistryOptions::insecure`]. One that does not answer, or answers 404 or 5xx, is followed by
+    /// the next, and the last by the registry itself. Credentials of the registry are not sent to a mirror on another
+    /// host, which has its own under its own host.
+    pub mirrors: Vec<String>,
     /// Whether the registry is asked over plain HTTP. A loopback one always is, unless it has a CA file.
     pub insecure: bool,
     /// PEM certificates to trust besides the system's.
@@ -87,9 +97,9 @@ pub struct RegistryOptions {
 
 impl fmt::Debug for RegistryOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RegistryOptions { mirror, insecure, ca_file, username, password } = self;
+        let RegistryOptions { mirrors, insecure, ca_file, username, password } = self;
         f.debug_struct("RegistryOptions")
-            .field("mirror", mirror)
+            .field("mirrors", mirrors)
             .field("insecure", insecure)
             .field("ca_file", ca_file)
             .field("username", username)
@@ -138,6 +148,8 @@ pub struct Image {
     /// Lists of owners, `UID GID PATH\0` records, for those layers that have one: `<layer>.owners` beside the layer.
     /// Layers that root unpacked have none, their files are owned as they should be.
     pub owners: Vec<PathBuf>,
+    /// Keeps the layers in the store until whoever runs the image has written down that it does.
+    pub lease: Lease,
 }
 
 /// The user name and password that a Docker configuration holds for a repository of `host`; `None` where it has none.
@@ -170,6 +182,8 @@ pub enum Progress {
     Downloading { bytes: u64, total_bytes: u64 },
     /// A layer is being unpacked, counted from 1.
     Unpacking { layer: usize, layers: usize },
+    /// Which mirror is asked, or why none is.
+    Asking { what: String },
     /// The registry could not be asked; what is here is used.
     UsingCached { reason: String },
     /// Everything is here.

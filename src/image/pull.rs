@@ -6,12 +6,14 @@ use super::docker_daemon::DockerDaemon;
 use super::error::{Error, Place, Result};
 use super::layers::{Arrivals, CancelOnDrop};
 use super::layout::Layout;
+use super::lease::{Gate, Lease};
 use super::manifest::{CONFIG_MAX, ConfigDocument, Descriptor, Document, MANIFEST_MAX, Manifest};
 use super::platform::Platform;
-use super::registry::{Registry, TRIES};
+use super::registry::{Registries, TRIES};
 use super::store::{Known, Store};
 use super::{Image, Options, Progress, PullPolicy, Resolved};
 use crate::model::image_reference::{ImageReference, RegistryReference};
+use rustix::fs::FlockOperation;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ pub(super) type Listener<'a> = &'a (dyn Fn(Progress) + Send + Sync);
 
 /// Where an image's blobs come from.
 pub(super) enum Source {
-    Registry(Box<Registry>),
+    Registry(Box<Registries>),
     Layout(Box<Layout>),
     DockerArchive(Box<DockerArchive>),
 }
@@ -38,9 +40,13 @@ pub(super) struct Located {
     /// As its source has them; nothing when everything is here.
     pub(super) layers: Vec<Descriptor>,
     pub(super) config: ConfigDocument,
+    /// Where that is a blob of its own.
+    config_digest: Option<Digest>,
     /// `None` when everything is here.
     source: Option<Source>,
     unreachable: Option<String>,
+    /// Held since its documents were written, until there is a lease on them.
+    gate: Option<Gate>,
 }
 
 impl Store {
@@ -68,7 +74,15 @@ impl Store {
     /// Any of [`Error`]; then the store is as it was, but for layers that became whole.
     pub async fn ensure(&self, reference: &ImageReference, options: &Options, progress: Listener<'_>) -> Result<Image> {
         progress(Progress::Resolving);
-        let located = self.find(reference, options, progress).await?;
+        let (located, lease) = loop {
+            let mut located = self.find(reference, options, progress).await?;
+            let lease = self.lease_of(&located)?;
+            drop(located.gate.take());
+            // What was here and counted on may have been pruned before the lease: then it is looked for again.
+            if located.source.is_some() || self.is_complete(&located.config) {
+                break (located, lease);
+            }
+        };
         if let Some(reason) = &located.unreachable {
             progress(Progress::UsingCached { reason: reason.clone() });
         }
@@ -76,11 +90,18 @@ impl Store {
         if let Some(source) = &located.source {
             if !self.is_complete(&located.config) {
                 self.fetch_layers(&located, source, progress).await?;
+                source.said().into_iter().for_each(|what| progress(Progress::Asking { what }));
             }
             self.name(&located.reference, &located.known)?;
         }
         progress(Progress::Ready);
-        Ok(self.image(located))
+        Ok(self.image(located, lease))
+    }
+
+    fn lease_of(&self, located: &Located) -> Result<Lease> {
+        let chain = Digest::chain(located.config.diff_ids());
+        let documents = [&located.known.document].into_iter().chain(&located.config_digest);
+        self.lease(documents.chain(&chain))
     }
 
     /// Remembers that `reference` means what `pinned`, which is complete, means: a tag that was resolved before its
@@ -111,7 +132,7 @@ impl Store {
     async fn find(&self, reference: &ImageReference, options: &Options, progress: Listener<'_>) -> Result<Located> {
         let text = reference.to_string();
         match reference {
-            ImageReference::Registry(registry) => self.find_in_registry(registry, text, options).await,
+            ImageReference::Registry(registry) => self.find_in_registry(registry, text, options, progress).await,
             ImageReference::OciDir { path, tag } => {
                 let layout = Layout::folder(path, tag.as_deref(), &text);
                 self.find_in_layout(layout, text).await
@@ -152,13 +173,14 @@ impl Store {
         let document = Digest::of(&archive.config);
         let config = ConfigDocument::parse(&archive.config, archive.place())?;
         check_config(archive.layers(), &config, archive.place())?;
+        let gate = Some(self.gate(FlockOperation::LockShared)?);
         if self.blob(&document).is_none() {
             self.put_blob(&self.session()?, &document, &archive.config)?;
         }
         let known = Known { digest: id.unwrap_or_else(|| document.clone()), document };
         let layers = archive.manifest(&config).layers;
         let source = Some(Source::DockerArchive(Box::new(archive)));
-        Ok(Located { reference, known, layers, config, source, unreachable: None })
+        Ok(Located { reference, known, layers, config, config_digest: None, source, unreachable: None, gate })
     }
 
     async fn resolve_in_daemon(&self, name: &str, text: &str, options: &Options) -> Result<Resolved> {
@@ -206,6 +228,8 @@ impl Store {
             return Ok(Located { reference: text, ..cached });
         }
         let session = Arc::new(self.session()?);
+        let (store, needed) = (self.clone(), daemon.size.saturating_mul(2));
+        blocking(move || store.check_room(needed)).await?;
         let arrivals = Arrivals::new(daemon.size, progress);
         let path = daemon.fetch(&session, &|bytes| arrivals.add(bytes)).await?;
         let archive = self.open_archive(&path, None, place.clone(), Some(session)).await?;
@@ -222,11 +246,26 @@ impl Store {
         let known = self.known(reference, &Platform::host())?;
         let config = ConfigDocument::parse(&self.blob(&known.document)?, place).ok()?;
         let reference = reference.to_owned();
-        let located = Located { reference, known, layers: Vec::new(), config, source: None, unreachable: None };
+        let located = Located {
+            reference,
+            known,
+            layers: Vec::new(),
+            config,
+            config_digest: None,
+            source: None,
+            unreachable: None,
+            gate: None,
+        };
         self.is_complete(&located.config).then_some(located)
     }
 
-    async fn find_in_registry(&self, wanted: &RegistryReference, text: String, options: &Options) -> Result<Located> {
+    async fn find_in_registry(
+        &self,
+        wanted: &RegistryReference,
+        text: String,
+        options: &Options,
+        progress: Listener<'_>,
+    ) -> Result<Located> {
         let platform = Platform::host();
         let place = Place { reference: text.clone(), ..Place::default() };
         // A digest names one image for ever; it may be here under another name.
@@ -243,11 +282,12 @@ impl Store {
             Some(cached) if !ask => return Ok(cached),
             cached => cached,
         };
-        let registry = Registry::new(wanted, options)?;
+        let registry = Registries::new(wanted, options)?;
         let tries = if cached.is_some() { TRIES_WHEN_CACHED } else { TRIES };
         let name = wanted.digest.as_ref().or(wanted.tag.as_ref()).map_or("latest", |name| name);
         match (registry.manifest(name, tries).await, cached) {
             (Ok((digest, bytes)), _) => {
+                registry.said().into_iter().for_each(|what| progress(Progress::Asking { what }));
                 let place = registry.place().clone();
                 let source = Source::Registry(Box::new(registry));
                 self.find_from(source, digest, bytes, text, &place).await
@@ -303,13 +343,16 @@ impl Store {
         };
         let config = ConfigDocument::parse(&config_bytes, place)?;
         check_config(manifest.layers.len(), &config, place)?;
+        let gate = Some(self.gate(FlockOperation::LockShared)?);
         if self.blob(&digest).is_none() || self.blob(&manifest.config.digest).is_none() {
             let session = self.session()?;
             self.put_blob(&session, &manifest.config.digest, &config_bytes)?;
             self.put_blob(&session, &digest, &bytes)?;
         }
         let known = Known { digest: digest.clone(), document: digest };
-        Ok(Located { reference, known, layers: manifest.layers, config, source: Some(source), unreachable: None })
+        let config_digest = Some(manifest.config.digest);
+        let (layers, source) = (manifest.layers, Some(source));
+        Ok(Located { reference, known, layers, config, config_digest, source, unreachable: None, gate })
     }
 
     /// The image with this manifest, when all of it is here.
@@ -319,7 +362,17 @@ impl Store {
         check_config(manifest.layers.len(), &config, place).ok()?;
         let reference = reference.to_owned();
         let known = Known { digest: digest.clone(), document: digest };
-        let located = Located { reference, known, layers: Vec::new(), config, source: None, unreachable: None };
+        let config_digest = Some(manifest.config.digest);
+        let located = Located {
+            reference,
+            known,
+            layers: Vec::new(),
+            config,
+            config_digest,
+            source: None,
+            unreachable: None,
+            gate: None,
+        };
         self.is_complete(&located.config).then_some(located)
     }
 
@@ -327,7 +380,7 @@ impl Store {
         Digest::chain(config.diff_ids()).iter().all(|chain_id| self.has_layer(chain_id))
     }
 
-    fn image(&self, located: Located) -> Image {
+    fn image(&self, located: Located, lease: Lease) -> Image {
         let chain = Digest::chain(located.config.diff_ids());
         Image {
             reference: located.reference,
@@ -335,11 +388,20 @@ impl Store {
             layers: chain.iter().map(|chain_id| self.layer_dir(chain_id)).collect(),
             owners: chain.iter().map(|chain_id| self.owners_file(chain_id)).filter(|list| list.exists()).collect(),
             config: located.config.into_image_config(),
+            lease,
         }
     }
 }
 
 impl Source {
+    /// What there is to tell of where things came from.
+    fn said(&self) -> Vec<String> {
+        match self {
+            Source::Registry(registry) => registry.said(),
+            Source::Layout(_) | Source::DockerArchive(_) => Vec::new(),
+        }
+    }
+
     async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>> {
         match self {
             Source::Registry(registry) => Ok(registry.manifest(&digest.to_string(), TRIES).await?.1),

@@ -4,9 +4,11 @@
 //! <store>/                          mode 0700 when made here: layers may hold setuid programs
 //!   blobs/sha256/<hex>              manifests and configurations, under their digests
 //!   layers/<hex>/                   an unpacked layer, under its chain id; a directory that overlayfs can stack
+//!   layers/<hex>.size               its bytes on disk
 //!   layers/<hex>.owners             who owns what in it, where files could not be given away (see `unpack::owners`)
 //!   refs/<hex>.json                 {reference, platform, digest, document?}: what a reference meant when it was last
 //!                                   complete, and the blob it begins with, where that is not `digest`
+//!   partial/<hex>                   what has arrived of a compressed layer, locked (flock) by who downloads it
 //!   tmp/<session>/                  what is half made
 //!   tmp/<session>.lock              locked (flock) as long as the process that makes it lives
 //! ```
@@ -19,12 +21,13 @@
 //! Everything is made in `tmp` and renamed into place, so what has a name is whole. Compressed layers are deleted
 //! once unpacked. A killed process leaves its session in `tmp`; the next [`Store::open`] that can take the session's
 //! lock removes it. Two processes that make the same layer both succeed: the second finds the name taken by an
-//! equal directory and drops its own. A cached image is read without any lock.
+//! equal directory and drops its own. What a call uses is kept from a prune by a lease (see `lease`).
 
 use super::digest::Digest;
 use super::error::{Error, Result};
 use super::platform::Platform;
 use super::unpack::Limits;
+use super::usage::bytes_below;
 use rustix::fs::{FlockOperation, flock, fstat, syncfs};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -32,6 +35,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// A store of images. Cheap to clone; several may be open on one folder, in one process or in many.
 #[derive(Debug, Clone)]
@@ -43,17 +47,38 @@ pub struct Store {
 struct Inner {
     dir: PathBuf,
     layers: PathBuf,
-    limits: Limits,
+    options: StoreOptions,
+    downloads: Semaphore,
+}
+
+/// Layers that are downloaded at once, unless [`StoreOptions::downloads`] says otherwise.
+pub const DOWNLOADS: usize = 4;
+
+/// How a store is used.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// What a layer may unpack to.
+    pub limits: Limits,
+    /// Layers that are downloaded at once, over all images that are fetched through one handle and its clones.
+    pub downloads: usize,
+    /// The most bytes that the store may have on disk; what would make it larger is not fetched. `None`: all there are.
+    pub max_bytes: Option<u64>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions { limits: Limits::default(), downloads: DOWNLOADS, max_bytes: None }
+    }
 }
 
 /// What a reference meant on a platform when all of its layers were last here.
 #[derive(Debug, Serialize, Deserialize)]
-struct RefRecord {
-    reference: String,
+pub(super) struct RefRecord {
+    pub(super) reference: String,
     platform: String,
-    digest: Digest,
+    pub(super) digest: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    document: Option<Digest>,
+    pub(super) document: Option<Digest>,
 }
 
 /// What an image is known by, and the blob that it is found again by: its manifest, or the configuration of one that
@@ -71,11 +96,11 @@ impl Store {
     /// [`Error::StoreNotWritable`], [`Error::StoreFull`] or [`Error::Store`] when the folders cannot be made. A store
     /// that exists on a read-only file system opens: what is cached in it can be used.
     pub fn open(dir: &Path) -> Result<Store> {
-        Store::open_with(dir, Limits::default())
+        Store::open_with(dir, StoreOptions::default())
     }
 
-    /// As [`Store::open`], with other bounds on what a layer may unpack to.
-    pub fn open_with(dir: &Path, limits: Limits) -> Result<Store> {
+    /// As [`Store::open`], with options.
+    pub fn open_with(dir: &Path, options: StoreOptions) -> Result<Store> {
         // Layer directories are handed out as paths, and the caller may change its working directory.
         let dir = std::path::absolute(dir).map_err(|why| Error::store("find", dir, why))?;
         if let Some(parent) = dir.parent() {
@@ -85,11 +110,12 @@ impl Store {
             Err(why) if why.kind() != io::ErrorKind::AlreadyExists => return Err(Error::store("make", &dir, why)),
             _ => {}
         }
-        for name in ["blobs/sha256", "layers", "refs", "tmp"] {
+        for name in ["blobs/sha256", "layers", "leases", "partial", "refs", "tmp"] {
             let path = dir.join(name);
             fs::create_dir_all(&path).map_err(|why| Error::store("make", &path, why))?;
         }
-        let store = Store { inner: Arc::new(Inner { layers: dir.join("layers"), dir, limits }) };
+        let downloads = Semaphore::new(options.downloads.max(1));
+        let store = Store { inner: Arc::new(Inner { layers: dir.join("layers"), dir, options, downloads }) };
         store.sweep();
         Ok(store)
     }
@@ -100,7 +126,26 @@ impl Store {
     }
 
     pub(super) fn limits(&self) -> &Limits {
-        &self.inner.limits
+        &self.inner.options.limits
+    }
+
+    /// The store's folder.
+    pub(super) fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    pub(super) fn max_bytes(&self) -> Option<u64> {
+        self.inner.options.max_bytes
+    }
+
+    /// Who may download now.
+    pub(super) fn downloads(&self) -> &Semaphore {
+        &self.inner.downloads
+    }
+
+    /// Where blobs are that have not arrived whole.
+    pub(super) fn partial_dir(&self) -> PathBuf {
+        self.inner.dir.join("partial")
     }
 
     pub(super) fn layer_dir(&self, chain_id: &Digest) -> PathBuf {
@@ -165,6 +210,28 @@ impl Store {
         self.put(session, &path, &bytes)
     }
 
+    /// All that is remembered; what cannot be read is nothing.
+    pub(super) fn records(&self) -> Result<Vec<RefRecord>> {
+        Ok(self.record_files()?.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// Forgets every reference to what is known by `digest`.
+    pub(super) fn forget(&self, digest: &str) -> Result<()> {
+        for (path, record) in self.record_files()? {
+            if record.digest.to_string() == digest {
+                fs::remove_file(&path).map_err(|why| Error::store("remove", &path, why))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn record_files(&self) -> Result<Vec<(PathBuf, RefRecord)>> {
+        let dir = self.inner.dir.join("refs");
+        let entries = fs::read_dir(&dir).map_err(|why| Error::store("read", &dir, why))?;
+        let read = |path: PathBuf| Some((path.clone(), serde_json::from_slice(&fs::read(path).ok()?).ok()?));
+        Ok(entries.flatten().filter_map(|entry| read(entry.path())).collect())
+    }
+
     /// Writes a small file so that it is there whole or not at all, even through a power cut.
     fn put(&self, session: &Session, path: &Path, bytes: &[u8]) -> Result<()> {
         let failed = |why| Error::store("write", path, why).needing(bytes.len() as u64);
@@ -181,6 +248,8 @@ impl Store {
     pub(super) fn publish_layer(&self, tree: &Path, owners: Option<&Path>, chain_id: &Digest) -> Result<()> {
         let target = self.layer_dir(chain_id);
         File::open(tree).and_then(|dir| Ok(syncfs(dir)?)).map_err(|why| Error::store("sync", tree, why))?;
+        let size = target.with_extension("size");
+        fs::write(&size, bytes_below(tree).to_string()).map_err(|why| Error::store("write", &size, why))?;
         // The list goes first: a layer that has its name has its list.
         if let Some(owners) = owners {
             fs::rename(owners, self.owners_file(chain_id)).map_err(|why| Error::store("write", &target, why))?;

@@ -82,6 +82,11 @@ impl Helper {
         &self.program
     }
 
+    /// Whether this is the folder that it lies in.
+    pub fn is_in(&self, dir: &Path) -> bool {
+        self.program.parent() == Some(dir)
+    }
+
     /// Copies another program of the package into a folder of its own beside the helper, as the whole of an image.
     /// Gives the folder, and the program's digest.
     pub fn install_beside(&self, packaged: &Path, name: &str) -> Result<(PathBuf, String), Report> {

@@ -8,6 +8,7 @@ mod deployment;
 mod elsewhere;
 mod exec;
 mod helper;
+mod images;
 mod layout;
 mod limits;
 mod logs;
@@ -17,14 +18,16 @@ mod watch;
 
 use crate::engine;
 use crate::engine::event::{Event, Events, ImagePhase};
+
 use crate::engine::exec::Session;
+use crate::engine::images::{ImageList, PruneReport};
 use crate::engine::logs::{self as engine_logs, LogReader};
 use crate::engine::manager::External;
 use crate::engine::plan::{Action, Desired, Field, Fields, Observed};
 use crate::engine::platform::{Inputs, Lock, Platform, Secrets, StatusWatch, Survey};
 use crate::engine::status::DeploymentStatus;
 use crate::error::{Issue, Report};
-use crate::image::{self, Image, Progress, Store};
+use crate::image::{self, Image, Progress, Store, StoreOptions};
 use crate::model::{self, Code, Daemon, ImageReference, RegistryReference, Resource, Stack};
 use crate::preflight::{Check, Status};
 use crate::sandbox::ids::Ids;
@@ -58,6 +61,8 @@ pub struct Options {
     pub manager: Option<External>,
     /// Registries, credentials, pull policy.
     pub images: image::Options,
+    /// How the store of images is used.
+    pub store: StoreOptions,
 }
 
 /// Local.
@@ -87,10 +92,11 @@ impl Local {
             .get_or_try_init(|| async {
                 self.layout.make()?;
                 let (layout, packaged, ids) = (self.layout.clone(), self.options.helper.clone(), self.ids.clone());
+                let store = self.options.store.clone();
                 let probe = move || {
                     let helper = Helper::install(&layout, &packaged)?;
                     let capability = helper.probe(&ids)?;
-                    let store = Store::open(&layout.store())?;
+                    let store = Store::open_with(&layout.store(), store)?;
                     match capability.sandbox {
                         Some(failure) => Err(failure.into()),
                         None => Ok(Machine { helper, store, overlay: capability.overlay.is_none() }),
@@ -147,6 +153,7 @@ impl Local {
                     ImageEvent { bytes: Some(bytes), total_bytes: Some(total_bytes), ..told(ImagePhase::Downloading) }
                 }
                 Progress::Unpacking { .. } => told(ImagePhase::Unpacking),
+                Progress::Asking { what } => ImageEvent { message: Some(what), ..told(ImagePhase::Resolving) },
                 Progress::UsingCached { reason } => ImageEvent { message: Some(reason), ..told(ImagePhase::Resolving) },
                 Progress::Ready => ImageEvent { digest: Some(digest.to_owned()), ..told(ImagePhase::Ready) },
             };
@@ -442,6 +449,19 @@ impl Platform for Local {
             return Err(Report::new("NOT_AVAILABLE", message).status(501).hint("leave out previous (--previous)"));
         }
         Ok(Box::new(logs::Reader::open(&dir, options)?))
+    }
+
+    async fn images(&self) -> Result<ImageList, Report> {
+        let (layout, store) = (self.layout.clone(), self.machine().await?.store.clone());
+        let list = tokio::task::spawn_blocking(move || images::list(&layout, &store));
+        list.await.map_err(|error| Report::new("INTERNAL", error.to_string()))?
+    }
+
+    async fn prune(&self, dry_run: bool) -> Result<PruneReport, Report> {
+        let Machine { helper, store, .. } = self.machine().await?;
+        let (layout, helper, store, ids) = (self.layout.clone(), helper.clone(), store.clone(), self.ids.clone());
+        let pruned = tokio::task::spawn_blocking(move || images::prune(&layout, &helper, &store, &ids, dry_run));
+        pruned.await.map_err(|error| Report::new("INTERNAL", error.to_string()))?
     }
 
     async fn status(&self, deployment: &str) -> Result<DeploymentStatus, Report> {

@@ -47,12 +47,14 @@ enum Operation {
     Rollback(String, String),
     Destroy(String, bool),
     List,
+    Images,
+    Prune(bool),
     Install(Install),
     Uninstall(Uninstall),
     Image(Destination, PathBuf, image::Options),
 }
 
-/// Takes `{operation, options, defaults, stack?, id?, data?, manager?}`; answers with the call's number.
+/// Takes `{operation, options, defaults, stack?, id?, data?, dryRun?, manager?}`; answers with the call's number.
 #[napi(skip_typescript)]
 pub fn engine_begin(request: String) -> String {
     answer(|| {
@@ -76,6 +78,8 @@ fn operation(asked: &Asked) -> Result<Operation, Report> {
         "restart" => Operation::Restart(asked.deployment()?, asked.text("id")),
         "rollback" => Operation::Rollback(asked.deployment()?, asked.text("id")),
         "destroy" => Operation::Destroy(asked.deployment()?, *asked.part("data") == Raw::Bool(true)),
+        "images" => Operation::Images,
+        "prune" => Operation::Prune(*asked.part("dryRun") == Raw::Bool(true)),
         "installManager" => Operation::Install(options::install(asked.part("manager"))?),
         "uninstallManager" => Operation::Uninstall(options::uninstall(asked.part("manager"))?),
         "managerImage" => {
@@ -152,6 +156,8 @@ async fn run(platform: &dyn Platform, operation: &Operation, events: &Events) ->
         Operation::Rollback(name, id) => to_raw_value(&engine::rollback(platform, name, id, events).await?),
         Operation::Destroy(name, data) => to_raw_value(&engine::destroy(platform, name, *data, events).await?),
         Operation::List => to_raw_value(&platform.list().await?),
+        Operation::Images => to_raw_value(&platform.images().await?),
+        Operation::Prune(dry_run) => to_raw_value(&platform.prune(*dry_run).await?),
         Operation::Install(wanted) => to_raw_value(&platform.install_manager(wanted, events).await?),
         Operation::Uninstall(wanted) => to_raw_value(&platform.uninstall_manager(*wanted, events).await?),
         Operation::Image(wanted, program, from) => {

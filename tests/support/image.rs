@@ -300,7 +300,7 @@ pub fn with_registry(host: &str, registry: RegistryOptions) -> Options {
 }
 
 pub fn mirror(host: &str, url: &str) -> Options {
-    with_registry(host, RegistryOptions { mirror: Some(url.to_owned()), ..RegistryOptions::default() })
+    with_registry(host, RegistryOptions { mirrors: vec![url.to_owned()], ..RegistryOptions::default() })
 }
 
 /// The code, message and hint of an error as a user sees them.

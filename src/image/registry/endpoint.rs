@@ -21,12 +21,15 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint for `registry`. A mirror stands in its place: it alone is asked, so that a machine without a way
-    /// out never waits for one, and no name is looked up that the user has replaced.
-    pub(super) fn of(registry: &str, all: &BTreeMap<String, RegistryOptions>) -> Result<Endpoint> {
+    /// The endpoint for `registry`: its own, or that of a mirror.
+    pub(super) fn of(
+        registry: &str,
+        mirror: Option<&str>,
+        all: &BTreeMap<String, RegistryOptions>,
+    ) -> Result<Endpoint> {
         let own = all.get(registry);
         let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
-        let Some(mirror) = own.and_then(|options| options.mirror.as_deref()) else {
+        let Some(mirror) = mirror else {
             let insecure = own.is_some_and(|options| options.insecure);
             let ca_file = own.and_then(|options| options.ca_file.clone());
             let plain = insecure || (is_loopback_authority(host) && ca_file.is_none());
@@ -96,8 +99,8 @@ mod tests {
     use super::*;
 
     fn endpoint(registry: &str, mirror: Option<&str>, insecure: bool) -> Result<Endpoint> {
-        let options = RegistryOptions { mirror: mirror.map(str::to_owned), insecure, ..RegistryOptions::default() };
-        Endpoint::of(registry, &BTreeMap::from([(registry.to_owned(), options)]))
+        let options = RegistryOptions { insecure, ..RegistryOptions::default() };
+        Endpoint::of(registry, mirror, &BTreeMap::from([(registry.to_owned(), options)]))
     }
 
     #[test]

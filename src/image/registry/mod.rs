@@ -1,5 +1,7 @@
 //! A client of the OCI distribution specification 1.1: pulling, and pushing of what is in memory.
 //!
+//! [`Registries`] is a registry with its mirrors, [`Registry`] one of them.
+//!
 //! Written on `reqwest` rather than `oci-client`, because of what that one does not give: downloads that go on where
 //! they were cut, a mirror with a path prefix, a redirect that never carries a credential to another host, deadlines,
 //! and 401, 404 and "no answer" told apart.
@@ -12,6 +14,7 @@ mod auth;
 pub(super) mod credentials;
 mod endpoint;
 mod failure;
+mod mirrors;
 mod push;
 mod transfer;
 
@@ -24,6 +27,7 @@ use auth::Challenge;
 use credentials::Credential;
 use endpoint::Endpoint;
 use failure::{Failed, Pauses, causes, describe, said};
+pub(super) use mirrors::Registries;
 pub(super) use push::Blob;
 use reqwest::header::{ACCEPT as ACCEPT_HEADER, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
@@ -53,11 +57,11 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// A client for the repository of `reference`; nothing is sent yet.
-    pub(super) fn new(reference: &RegistryReference, options: &Options) -> Result<Registry> {
+    /// A client for the repository of `reference`, there or at a mirror; nothing is sent yet.
+    pub(super) fn new(reference: &RegistryReference, mirror: Option<&str>, options: &Options) -> Result<Registry> {
         // Another part of the process may have installed one; either serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let endpoint = Endpoint::of(&reference.registry, &options.registries)?;
+        let endpoint = Endpoint::of(&reference.registry, mirror, &options.registries)?;
         let place = Place {
             reference: reference.to_string(),
             registry: reference.registry.clone(),
@@ -108,8 +112,8 @@ impl Registry {
     }
 
     /// A small blob (a configuration), verified.
-    pub(super) async fn small_blob(&self, descriptor: &Descriptor, max: u64) -> Result<Vec<u8>> {
-        let (bytes, _) = self.document(&format!("blobs/{}", descriptor.digest), max, TRIES).await?;
+    pub(super) async fn small_blob(&self, descriptor: &Descriptor, max: u64, tries: u32) -> Result<Vec<u8>> {
+        let (bytes, _) = self.document(&format!("blobs/{}", descriptor.digest), max, tries).await?;
         let digest = Digest::of(&bytes);
         if digest == descriptor.digest {
             Ok(bytes)

@@ -1,15 +1,12 @@
 //! Downloads of layers: streamed to a file, verified on the way, and gone on with where they were cut.
 
+use super::Registry;
 use super::failure::{Failed, Pauses};
-use super::{Registry, TRIES};
-use crate::image::digest::{Digest, Hasher};
 use crate::image::error::{Error, Result};
 use crate::image::manifest::Descriptor;
+use crate::image::partial::Partial;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_RANGE;
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::path::Path;
 use tokio::sync::mpsc;
 
 /// How many pieces may wait for the disk; with hyper's largest one, 16 × 0.4 MB.
@@ -28,40 +25,64 @@ struct Download<'a> {
 }
 
 impl Registry {
-    /// Downloads a blob into the new file `path`, its size and digest verified; `arrived` hears of each piece.
+    /// Downloads what is missing of a blob, its size and digest verified; `arrived` hears of each piece.
     ///
-    /// Writing and hashing happen on a thread for blocking work, fed through a short queue.
+    /// Writing and hashing happen on a thread for blocking work, fed through a short queue. What has arrived stays when
+    /// this fails, for another registry or process.
     pub(in crate::image) async fn download(
         &self,
         descriptor: &Descriptor,
-        path: &Path,
+        partial: &mut Partial,
+        tries: u32,
         arrived: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<()> {
-        let file = File::options().write(true).create_new(true).open(path);
-        let failed = |why| Error::store("write", path, why).needing(descriptor.size);
-        let file = file.map_err(failed)?;
-        let (pieces, waiting) = mpsc::channel(PIECES_WAITING);
-        let writer = tokio::task::spawn_blocking(move || write(file, waiting));
-        let mut download = Download { descriptor, got: 0, ranges: true, pieces, arrived };
-        let mut pauses = Pauses::new(TRIES);
         loop {
-            let before = download.got;
-            match self.piece(&mut download).await {
-                Ok(()) => break,
-                Err(failed) => {
-                    if download.got - before >= PROGRESS {
-                        pauses = Pauses::new(TRIES);
-                    }
-                    pauses.after(failed, self).await?;
+            if !partial.is_complete() {
+                self.rest(descriptor, partial, tries, arrived).await?;
+            }
+            match partial.is_whole() {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(digest) => {
+                    let what = format!("layer {}: what arrived has the digest {digest}", descriptor.digest);
+                    return Err(self.corrupt(what));
                 }
             }
         }
+    }
+
+    async fn rest(
+        &self,
+        descriptor: &Descriptor,
+        partial: &mut Partial,
+        tries: u32,
+        arrived: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<()> {
+        let got = partial.got();
+        let state = partial.lend()?;
+        let (pieces, waiting) = mpsc::channel(PIECES_WAITING);
+        let writer = tokio::task::spawn_blocking(move || state.write(waiting));
+        let mut download = Download { descriptor, got, ranges: true, pieces, arrived };
+        let mut pauses = Pauses::new(tries);
+        let outcome = loop {
+            let before = download.got;
+            match self.piece(&mut download).await {
+                Ok(()) => break Ok(()),
+                Err(failed) => {
+                    if download.got - before >= PROGRESS {
+                        pauses = Pauses::new(tries);
+                    }
+                    if let Err(error) = pauses.after(failed, self).await {
+                        break Err(error);
+                    }
+                }
+            }
+        };
         drop(download);
-        let digest = writer.await.unwrap_or_else(|why| Err(io::Error::other(why))).map_err(failed)?;
-        if digest == descriptor.digest {
-            return Ok(());
-        }
-        Err(self.corrupt(format!("layer {}: what arrived has the digest {digest}", descriptor.digest)))
+        let (state, written) = writer.await.map_err(|_| Error::Cancelled)?;
+        partial.give_back(state);
+        written.map_err(|why| Error::store("write", partial.path(), why).needing(descriptor.size))?;
+        outcome
     }
 
     /// One try: asks for what is still missing and passes on what comes. `Ok` when all is there, or when the writer
@@ -104,14 +125,4 @@ impl Registry {
         }
         Ok(())
     }
-}
-
-/// Writes what arrives until there is no more; returns the digest of it all.
-fn write(mut file: File, mut waiting: mpsc::Receiver<Vec<u8>>) -> io::Result<Digest> {
-    let mut hasher = Hasher::default();
-    while let Some(piece) = waiting.blocking_recv() {
-        file.write_all(&piece)?;
-        hasher.update(&piece);
-    }
-    Ok(hasher.finish())
 }

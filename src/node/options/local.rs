@@ -1,17 +1,20 @@
 //! `local`: the state directory, and how registries are reached from this machine.
 
 use super::{credentials, default, path, text};
-use crate::image::{self, PullPolicy, RegistryOptions};
+use crate::image::{self, DOWNLOADS, PullPolicy, RegistryOptions, StoreOptions};
 use crate::local::Options;
-use crate::model::Raw;
 use crate::model::check::{At, Issues, field};
+use crate::model::{Quantity, Raw};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// The most layers that may be downloaded at once.
+const MOST_DOWNLOADS: u32 = 64;
 
 pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
     let root = At::ROOT;
     let at = root.key("local");
-    let known = ["stateDir", "registries", "dockerConfig", "dockerHost", "pull"];
+    let known = ["stateDir", "registries", "dockerConfig", "dockerHost", "pull", "downloads", "storeMaxBytes"];
     let fields = raw.and_then(|raw| issues.object_of(&at, raw, &known)).unwrap_or(&[]);
     let state_dir = path(fields, "stateDir", &at, defaults, issues).unwrap_or_default();
     let docker_config = path(fields, "dockerConfig", &at, defaults, issues);
@@ -29,6 +32,13 @@ pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
             PullPolicy::Auto
         }
     };
+    let downloads =
+        field(fields, "downloads").and_then(|raw| issues.integer(&at.key("downloads"), raw, 1, MOST_DOWNLOADS));
+    let store = StoreOptions {
+        downloads: downloads.map_or(DOWNLOADS, |downloads| downloads as usize),
+        max_bytes: field(fields, "storeMaxBytes").and_then(|raw| bytes(raw, &at.key("storeMaxBytes"), issues)),
+        ..StoreOptions::default()
+    };
     let mut registries = BTreeMap::new();
     if let Some(mirrors) = default(defaults, "mirrors") {
         read_mirrors(mirrors, &mut registries, issues);
@@ -43,18 +53,19 @@ pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
         program: helper.with_file_name("alien-manager"),
         helper,
         manager: None,
+        store,
         images: image::Options { registries, docker_config, pull, docker_host },
     }
 }
 
-/// `HOST=URL,…`, from `ALIEN_REGISTRY_MIRRORS`.
+/// `HOST=URL,…`, several of one host in the order that they are asked in, from `ALIEN_REGISTRY_MIRRORS`.
 fn read_mirrors(text: &str, registries: &mut BTreeMap<String, RegistryOptions>, issues: &mut Issues) {
     let root = At::ROOT;
     let at = root.key("ALIEN_REGISTRY_MIRRORS");
     for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
         match entry.split_once('=') {
             Some((host, url)) if !host.is_empty() && is_url(url) => {
-                registries.entry(host.to_owned()).or_default().mirror = Some(url.to_owned());
+                registries.entry(host.to_owned()).or_default().mirrors.push(url.to_owned());
             }
             _ => {
                 let message = format!("expected HOST=URL, such as ghcr.io=http://127.0.0.1:5000, found {entry:?}");
@@ -74,17 +85,44 @@ fn read_registries(raw: &Raw, at: &At, registries: &mut BTreeMap<String, Registr
         let at = at.key(host);
         let Some(fields) = issues.object_of(&at, raw, &known) else { continue };
         let registry = registries.entry(host.clone()).or_default();
-        let mirror = text(fields, "mirror", &at, issues).map(str::to_owned);
         registry.ca_file = text(fields, "caFile", &at, issues).map(PathBuf::from).or(registry.ca_file.take());
         (registry.username, registry.password) = credentials(fields, &at, issues);
-        if let Some(mirror) = mirror {
-            if !is_url(&mirror) {
-                issues.add(&at.key("mirror"), "invalid_value", "expected a URL that begins with http:// or https://");
-            }
-            registry.mirror = Some(mirror);
+        if let Some(raw) = field(fields, "mirror") {
+            registry.mirrors = mirrors(raw, &at.key("mirror"), issues);
         }
         if let Some(insecure) = field(fields, "insecure").and_then(|raw| issues.boolean(&at.key("insecure"), raw)) {
             registry.insecure = insecure;
         }
     }
+}
+
+/// A URL, or a list of them.
+fn mirrors(raw: &Raw, at: &At, issues: &mut Issues) -> Vec<String> {
+    let check = |at: &At, raw: &Raw, issues: &mut Issues| {
+        let url = issues.text(at, raw)?;
+        if !is_url(url) {
+            issues.add(at, "invalid_value", "expected a URL that begins with http:// or https://");
+        }
+        Some(url.to_owned())
+    };
+    match raw {
+        Raw::Array(items) => {
+            items.iter().enumerate().filter_map(|(index, raw)| check(&at.index(index), raw, issues)).collect()
+        }
+        raw => check(at, raw, issues).into_iter().collect(),
+    }
+}
+
+/// A whole number of bytes, or a Kubernetes quantity such as `"20Gi"`.
+fn bytes(raw: &Raw, at: &At, issues: &mut Issues) -> Option<u64> {
+    let text = match raw {
+        Raw::Number(number) => number.to_string(),
+        raw => issues.text(at, raw)?.to_owned(),
+    };
+    match Quantity::parse(&text).map(|quantity| quantity.bytes()) {
+        Ok(bytes) if bytes > 0 => return Some(bytes),
+        Ok(_) => drop(issues.add(at, "invalid_value", "expected more than no bytes at all")),
+        Err(why) => drop(issues.add(at, "invalid_value", why)),
+    }
+    None
 }
