@@ -117,6 +117,8 @@ describe("a registry", () => {
     let layout
     let serveFaulty
     let count = 0
+    /** A name of its own for each test: what a tag means is remembered. */
+    const name = () => `registry.test/a${count}:v1`
 
     beforeAll(async () => {
       ;({ serveFaulty } = await tool("faulty-registry.mjs"))
@@ -136,7 +138,7 @@ describe("a registry", () => {
 
     test("a few times: goes on from where it was", async () => {
       const registry = await faulty(({ number }) => (number <= 3 ? "cut" : undefined))
-      const there = await bed.deploy(stackOf("resumed", daemon("d", "registry.test/a:v1", "ready")), { local: mirror(registry.url) })
+      const there = await bed.deploy(stackOf("resumed", daemon("d", name(), "ready")), { local: mirror(registry.url) })
       expect((await bed.one(there, "d")).state).toBe("running")
       expect(registry.requests.some(({ range }) => range !== undefined)).toBe(true)
       await there.destroy()
@@ -144,24 +146,24 @@ describe("a registry", () => {
 
     test("always: gives up, and says so", async () => {
       const registry = await faulty(() => "cut")
-      const error = await refused("registry.test/a:v1", mirror(registry.url))
+      const error = await refused(name(), mirror(registry.url))
       expect(error).toMatchObject({ code: "REGISTRY_UNREACHABLE", retryable: true })
     }, 60_000)
 
     test("whose digest is wrong", async () => {
       const registry = await faulty(() => "corrupt")
-      const error = await refused("registry.test/a:v1", mirror(registry.url))
+      const error = await refused(name(), mirror(registry.url))
       expect(error.code).toBe("IMAGE_CORRUPT")
       expect(error.message).toMatch(/sha256:/)
       // The right bytes are taken afterwards: nothing of the wrong ones was kept.
       const good = await faulty()
-      const there = await bed.deploy(stackOf("mended", daemon("d", "registry.test/a:v1", "ready")), { local: mirror(good.url) })
+      const there = await bed.deploy(stackOf("mended", daemon("d", name(), "ready")), { local: mirror(good.url) })
       await there.destroy()
     }, 60_000)
 
     test("that it does not have any more", async () => {
       const registry = await faulty(() => 404)
-      expect(await refused("registry.test/a:v1", mirror(registry.url))).toMatchObject({ code: "IMAGE_NOT_FOUND" })
+      expect(await refused(name(), mirror(registry.url))).toMatchObject({ code: "IMAGE_NOT_FOUND" })
     })
   })
 })
