@@ -7,6 +7,7 @@ mod daemon;
 mod deployment;
 mod elsewhere;
 mod exec;
+mod fetch;
 mod helper;
 mod images;
 mod layout;
@@ -17,8 +18,7 @@ mod version;
 mod watch;
 
 use crate::engine;
-use crate::engine::event::{Event, Events, ImagePhase};
-
+use crate::engine::event::Events;
 use crate::engine::exec::Session;
 use crate::engine::images::{ImageList, PruneReport};
 use crate::engine::logs::{self as engine_logs, LogReader};
@@ -27,26 +27,22 @@ use crate::engine::plan::{Action, Desired, Field, Fields, Observed};
 use crate::engine::platform::{Inputs, Lock, Platform, Secrets, StatusWatch, Survey};
 use crate::engine::status::DeploymentStatus;
 use crate::error::{Issue, Report};
-use crate::image::{self, Image, Progress, Store, StoreOptions};
-use crate::model::{self, Code, Daemon, ImageReference, RegistryReference, Resource, Stack};
+use crate::image::{self, Store, StoreOptions};
+use crate::model::{self, Resource, Stack};
 use crate::preflight::{Check, Status};
 use crate::sandbox::ids::Ids;
 use crate::supervisor::spec;
 use async_trait::async_trait;
 use commands::Commands;
 use daemon::DaemonDir;
-use futures_util::stream::{self, StreamExt};
+use fetch::declared_image;
 use helper::Helper;
 use layout::{Layout, unusable};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::pin::Pin;
 use tokio::sync::OnceCell;
 use version::{Declared, Document, SECRETS};
-
-/// How many registries are asked at once what an image means.
-const RESOLVED_AT_ONCE: usize = 8;
 
 /// Where and how things run on this machine. Nothing comes from the process's environment.
 #[derive(Debug, Clone)]
@@ -130,124 +126,6 @@ impl Local {
         }
         let there: Vec<&str> = meta.order.iter().map(String::as_str).filter(is_there).collect();
         Err(engine::failure::no_daemon(deployment, id, &there))
-    }
-
-    /// Fetches and unpacks what is not here yet.
-    async fn fetch(&self, machine: &Machine, daemon: &Daemon, digest: &str, events: &Events) -> Result<Image, Report> {
-        let declared = declared_image(daemon)?;
-        // What was planned is what is fetched, also when the tag moves meanwhile.
-        let meant = image_reference(declared)?;
-        let reference = match meant.clone() {
-            ImageReference::Registry(reference) => {
-                ImageReference::Registry(RegistryReference { digest: Some(digest.to_owned()), ..reference })
-            }
-            ImageReference::DockerDaemon { .. } => ImageReference::DockerDaemon { name: digest.to_owned() },
-            other => other,
-        };
-        let progress = |progress: Progress| {
-            let told = |phase| ImageEvent { phase, digest: None, bytes: None, total_bytes: None, message: None };
-            let event = match progress {
-                Progress::Resolving => told(ImagePhase::Resolving),
-                Progress::Resolved { digest } => ImageEvent { digest: Some(digest), ..told(ImagePhase::Resolving) },
-                Progress::Downloading { bytes, total_bytes } => {
-                    ImageEvent { bytes: Some(bytes), total_bytes: Some(total_bytes), ..told(ImagePhase::Downloading) }
-                }
-                Progress::Unpacking { .. } => told(ImagePhase::Unpacking),
-                Progress::Asking { what } => ImageEvent { message: Some(what), ..told(ImagePhase::Resolving) },
-                Progress::UsingCached { reason } => ImageEvent { message: Some(reason), ..told(ImagePhase::Resolving) },
-                Progress::Ready => ImageEvent { digest: Some(digest.to_owned()), ..told(ImagePhase::Ready) },
-            };
-            events.tell(event.of(&daemon.id, declared));
-        };
-        let image = machine.store.ensure(&reference, &self.options.images, &progress).await?;
-        machine.store.name_as(&meant, &reference)?;
-        self.own(machine, &image).await?;
-        Ok(image)
-    }
-
-    /// What the stack's images mean now. Each is asked for once, several at a time; all that fail are one error.
-    async fn resolve<'s>(
-        &self,
-        machine: &Machine,
-        deployment: &str,
-        stack: &'s Stack,
-    ) -> Result<BTreeMap<&'s str, String>, Report> {
-        let mut images: BTreeMap<&str, &str> = BTreeMap::new();
-        for daemon in stack.daemons() {
-            images.entry(declared_image(daemon)?).or_insert(&daemon.id);
-        }
-        let mut asked: Vec<Answer<'_, 's>> = Vec::new();
-        for (image, daemon) in images {
-            asked.push(Box::pin(async move {
-                let resolved = async {
-                    let reference = image_reference(image)?;
-                    Ok(machine.store.resolve(&reference, &self.options.images).await?.digest)
-                };
-                (
-                    image,
-                    resolved.await.map_err(|error: Report| error.with("daemon", daemon).with("deployment", deployment)),
-                )
-            }));
-        }
-        let answers: Vec<_> = stream::iter(asked).buffer_unordered(RESOLVED_AT_ONCE).collect().await;
-        let mut digests = BTreeMap::new();
-        let mut results = Vec::new();
-        for (image, answer) in answers {
-            results.push(answer.map(|digest| drop(digests.insert(image, digest))));
-        }
-        engine::all_of("resolve", deployment, results)?;
-        Ok(digests)
-    }
-
-    /// With subordinate ids the image's files can belong to whom the image says. Done once for each layer.
-    async fn own(&self, machine: &Machine, image: &Image) -> Result<(), Report> {
-        if !matches!(self.ids, Ids::Subordinate { .. }) {
-            return Ok(());
-        }
-        for list in &image.owners {
-            let (layer, done) = (list.with_extension(""), list.with_extension("owned"));
-            if !done.exists() {
-                let (helper, list, ids) = (machine.helper.clone(), list.clone(), self.ids.clone());
-                let own = move || {
-                    helper.own(&list, &layer, &ids)?;
-                    std::fs::write(&done, "").map_err(|error| unusable(&done, &error))
-                };
-                tokio::task::spawn_blocking(own)
-                    .await
-                    .map_err(|error| Report::new("INTERNAL", error.to_string()))??;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn declared_image(daemon: &Daemon) -> Result<&str, Report> {
-    match &daemon.code {
-        Code::Image { image } => Ok(image),
-        Code::Source { .. } => Err(Report::new("SOURCE_NOT_SUPPORTED", "daemons run from images, not from source")),
-    }
-}
-
-fn image_reference(image: &str) -> Result<ImageReference, Report> {
-    ImageReference::parse(image)
-        .map_err(|why| Report::new("INVALID_IMAGE", format!("{image:?} is not an image reference: {why}")))
-}
-
-/// What an image means, on its way.
-type Answer<'a, 's> = Pin<Box<dyn Future<Output = (&'s str, Result<String, Report>)> + Send + 'a>>;
-
-struct ImageEvent {
-    phase: ImagePhase,
-    digest: Option<String>,
-    bytes: Option<u64>,
-    total_bytes: Option<u64>,
-    message: Option<String>,
-}
-
-impl ImageEvent {
-    fn of(self, id: &str, image: &str) -> Event {
-        let ImageEvent { phase, digest, bytes, total_bytes, message } = self;
-        Event::Image { id: id.to_owned(), image: image.to_owned(), phase, digest, bytes, total_bytes, message }
     }
 }
 
