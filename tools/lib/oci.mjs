@@ -2,7 +2,7 @@
 // For the quick start and the tests; a project of its own builds its images with docker, buildah or ko.
 
 import { createHash } from "node:crypto"
-import { createWriteStream, mkdirSync, openSync, readSync, closeSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs"
+import { closeSync, constants, copyFileSync, createWriteStream, mkdirSync, openSync, readFileSync, readSync, renameSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { gzipSync } from "node:zlib"
 
@@ -128,6 +128,15 @@ export class Layout {
     const digest = `sha256:${hash.digest("hex")}`
     renameSync(aside, join(this.blobs, digest.slice(7)))
     return { descriptor: { mediaType: base, digest, size }, diffId: digest }
+  }
+
+  /** Stores a tar file that is there as a layer; returns its descriptor and its diff_id. */
+  tarLayer(file) {
+    const hash = createHash("sha256")
+    for (const piece of contents(file)) hash.update(piece)
+    const digest = `sha256:${hash.digest("hex")}`
+    copyFileSync(file, join(this.blobs, digest.slice(7)), constants.COPYFILE_FICLONE)
+    return { descriptor: { mediaType: "application/vnd.oci.image.layer.v1.tar", digest, size: statSync(file).size }, diffId: digest }
   }
 
   /**
