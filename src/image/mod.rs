@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mod        what callers see
-//! pull       the way from a reference to its documents
+//! pull       the way from a reference to its documents; pull_docker: that of Docker's transports
 //! layers     downloads and unpacking of one image's layers, side by side and in order
 //! partial    a blob on its way to disk, which a later process may go on with
 //! registry   the distribution protocol: requests, authorisation, downloads that go on where they were cut
@@ -39,6 +39,7 @@ mod partial;
 mod platform;
 mod prune;
 mod pull;
+mod pull_docker;
 mod registry;
 mod store;
 mod unpack;

@@ -1,10 +1,9 @@
-//! The way from a reference to its manifest and configuration: store, registry or layout, index by index.
+//! The way from a reference to its manifest and configuration: store, registry or layout, index by index. That of the
+//! two Docker transports is in `pull_docker`.
 
 use super::digest::Digest;
 use super::docker_archive::DockerArchive;
-use super::docker_daemon::DockerDaemon;
 use super::error::{Error, Place, Result};
-use super::layers::{Arrivals, CancelOnDrop};
 use super::layout::Layout;
 use super::lease::{Gate, Lease};
 use super::manifest::{CONFIG_MAX, ConfigDocument, Descriptor, Document, MANIFEST_MAX, Manifest};
@@ -15,7 +14,6 @@ use super::{Image, Options, Progress, PullPolicy, Resolved};
 use crate::model::image_reference::{ImageReference, RegistryReference};
 use rustix::fs::FlockOperation;
 use std::path::Path;
-use std::sync::Arc;
 
 /// How often a registry is tried while what is here can stand in for it.
 const TRIES_WHEN_CACHED: u32 = 2;
@@ -41,12 +39,12 @@ pub(super) struct Located {
     pub(super) layers: Vec<Descriptor>,
     pub(super) config: ConfigDocument,
     /// Where that is a blob of its own.
-    config_digest: Option<Digest>,
+    pub(super) config_digest: Option<Digest>,
     /// `None` when everything is here.
-    source: Option<Source>,
-    unreachable: Option<String>,
+    pub(super) source: Option<Source>,
+    pub(super) unreachable: Option<String>,
     /// Held since its documents were written, until there is a lease on them.
-    gate: Option<Gate>,
+    pub(super) gate: Option<Gate>,
 }
 
 impl Store {
@@ -116,7 +114,7 @@ impl Store {
         }
     }
 
-    fn name(&self, reference: &str, known: &Known) -> Result<()> {
+    pub(super) fn name(&self, reference: &str, known: &Known) -> Result<()> {
         let platform = Platform::host();
         if self.known(reference, &platform).as_ref() == Some(known) {
             return Ok(());
@@ -149,114 +147,6 @@ impl Store {
             }
             ImageReference::DockerDaemon { name } => self.find_in_daemon(name, text, options, progress).await,
         }
-    }
-
-    async fn open_archive(
-        &self,
-        path: &Path,
-        wanted: Option<&str>,
-        place: Place,
-        session: Option<Arc<super::store::Session>>,
-    ) -> Result<DockerArchive> {
-        let (store, path, wanted) = (self.clone(), path.to_owned(), wanted.map(str::to_owned));
-        let cancelled = CancelOnDrop::default();
-        let flag = cancelled.0.clone();
-        blocking(move || {
-            let make = || store.session().map(Arc::new);
-            DockerArchive::open(&path, wanted.as_deref(), place, store.limits(), &flag, session, make)
-        })
-        .await
-    }
-
-    /// The documents of an archive, which are kept; `id` is what the image is to be known by, if not by its own digest.
-    fn find_in_archive(&self, archive: DockerArchive, reference: String, id: Option<Digest>) -> Result<Located> {
-        let document = Digest::of(&archive.config);
-        let config = ConfigDocument::parse(&archive.config, archive.place())?;
-        check_config(archive.layers(), &config, archive.place())?;
-        let gate = Some(self.gate(FlockOperation::LockShared)?);
-        if self.blob(&document).is_none() {
-            self.put_blob(&self.session()?, &document, &archive.config)?;
-        }
-        let known = Known { digest: id.unwrap_or_else(|| document.clone()), document };
-        let layers = archive.manifest(&config).layers;
-        let source = Some(Source::DockerArchive(Box::new(archive)));
-        Ok(Located { reference, known, layers, config, config_digest: None, source, unreachable: None, gate })
-    }
-
-    async fn resolve_in_daemon(&self, name: &str, text: &str, options: &Options) -> Result<Resolved> {
-        match DockerDaemon::find(name, options.docker_host.as_deref(), text).await {
-            Ok(daemon) => {
-                let by_id = format!("docker-daemon:{}", daemon.id);
-                let cached = self.cached_by_id(&by_id, daemon.place()).is_some();
-                Ok(Resolved { digest: daemon.id.to_string(), cached, unreachable: None })
-            }
-            Err(error @ Error::EngineUnreachable { .. }) => {
-                let place = Place { reference: text.to_owned(), ..Place::default() };
-                let Some(cached) = self.cached_by_id(text, &place) else { return Err(error) };
-                let digest = cached.known.digest.to_string();
-                Ok(Resolved { digest, cached: true, unreachable: Some(error.to_string()) })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn find_in_daemon(
-        &self,
-        name: &str,
-        text: String,
-        options: &Options,
-        progress: Listener<'_>,
-    ) -> Result<Located> {
-        let place = Place { reference: text.clone(), ..Place::default() };
-        // An ID names one image for ever.
-        if name.starts_with("sha256:")
-            && let Some(cached) = self.cached_by_id(&text, &place)
-        {
-            return Ok(cached);
-        }
-        let daemon = match DockerDaemon::find(name, options.docker_host.as_deref(), &text).await {
-            Ok(daemon) => daemon,
-            Err(error @ Error::EngineUnreachable { .. }) => {
-                let Some(cached) = self.cached_by_id(&text, &place) else { return Err(error) };
-                return Ok(Located { unreachable: Some(error.to_string()), ..cached });
-            }
-            Err(error) => return Err(error),
-        };
-        let by_id = format!("docker-daemon:{}", daemon.id);
-        if let Some(cached) = self.cached_by_id(&by_id, &place) {
-            self.name(&text, &cached.known)?;
-            return Ok(Located { reference: text, ..cached });
-        }
-        let session = Arc::new(self.session()?);
-        let (store, needed) = (self.clone(), daemon.size.saturating_mul(2));
-        blocking(move || store.check_room(needed)).await?;
-        let arrivals = Arrivals::new(daemon.size, progress);
-        let path = daemon.fetch(&session, &|bytes| arrivals.add(bytes)).await?;
-        let archive = self.open_archive(&path, None, place.clone(), Some(session)).await?;
-        let id = &daemon.id;
-        if Digest::of(&archive.config) != *id && !archive.also_known_as.contains(id) {
-            let what = format!("the Docker engine sent another image than {id}");
-            return Err(Error::Corrupt { place: Box::new(place), what });
-        }
-        self.find_in_archive(archive, text, Some(daemon.id))
-    }
-
-    /// An image that is known by its configuration, when all of it is here.
-    fn cached_by_id(&self, reference: &str, place: &Place) -> Option<Located> {
-        let known = self.known(reference, &Platform::host())?;
-        let config = ConfigDocument::parse(&self.blob(&known.document)?, place).ok()?;
-        let reference = reference.to_owned();
-        let located = Located {
-            reference,
-            known,
-            layers: Vec::new(),
-            config,
-            config_digest: None,
-            source: None,
-            unreachable: None,
-            gate: None,
-        };
-        self.is_complete(&located.config).then_some(located)
     }
 
     async fn find_in_registry(
@@ -376,7 +266,7 @@ impl Store {
         self.is_complete(&located.config).then_some(located)
     }
 
-    fn is_complete(&self, config: &ConfigDocument) -> bool {
+    pub(super) fn is_complete(&self, config: &ConfigDocument) -> bool {
         Digest::chain(config.diff_ids()).iter().all(|chain_id| self.has_layer(chain_id))
     }
 
@@ -469,7 +359,7 @@ fn check_layers(manifest: &Manifest, place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn check_config(layers: usize, config: &ConfigDocument, place: &Place) -> Result<()> {
+pub(super) fn check_config(layers: usize, config: &ConfigDocument, place: &Place) -> Result<()> {
     let host = Platform::host();
     let own = &config.platform;
     let differs = |own: &str, host: &str| !own.is_empty() && own != host;
