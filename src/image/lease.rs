@@ -75,10 +75,13 @@ impl Store {
         let dir = self.dir().join("leases");
         let failed = |why| Error::store("write", &dir, why);
         let names: String = names.map(|name| format!("{}\n", name.hex())).collect();
-        let (mut file, path) =
-            tempfile::NamedTempFile::new_in(&dir).map_err(failed)?.keep().map_err(|why| failed(why.error))?;
-        let inner = flock(&file, FlockOperation::LockExclusive).map_err(io::Error::from);
-        inner.and_then(|()| file.write_all(names.as_bytes())).map_err(failed)?;
+        let mut file = tempfile::NamedTempFile::new_in(&dir).map_err(failed)?;
+        file.write_all(names.as_bytes()).map_err(failed)?;
+        let path = file.into_temp_path().keep().map_err(|why| failed(why.error))?;
+        // Held for reading: an open file that is written to would keep the file system from becoming read-only. Nobody
+        // takes it for a dead one meanwhile: they would need the gate.
+        let file = File::open(&path).map_err(failed)?;
+        flock(&file, FlockOperation::LockExclusive).map_err(|why| failed(why.into()))?;
         Ok(Lease(Some(Arc::new(Inner { path, _file: file }))))
     }
 
