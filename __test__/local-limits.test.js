@@ -41,7 +41,7 @@ const enforced = (name, body) => test(name, async () => {
 })
 
 enforced("a daemon that takes more memory than its limit is killed alone, and status says so", async () => {
-  const hungry = daemon("hungry", image, "count", "ready", `eat=${96 * MIB}`).memory("32Mi")
+  const hungry = daemon("hungry", image, "count", "ready", "wait=300", `eat=${96 * MIB}`).memory("32Mi")
   const deployment = await bed.deploy(stackOf("oom", hungry, daemon("beside", image, "ready", `eat=${96 * MIB}`, "print=eaten")))
   await until(deployment, "beside", /^eaten$/)
   const { lastExit, conditions } = await eventually(() => bed.one(deployment, "hungry"), ({ state, restarts }) => state === "crash-looping" && restarts > 1)
@@ -57,7 +57,7 @@ enforced("a first version that needs more than it may fails the deploy, and says
 })
 
 enforced("an end that has other reasons is not called one for want of memory", async () => {
-  const deployment = await bed.deploy(stackOf("no-oom", daemon("d", image, "ready", "crash=SIGKILL").memory("64Mi")))
+  const deployment = await bed.deploy(stackOf("no-oom", daemon("d", image, "ready", "wait=300", "crash=SIGKILL").memory("64Mi")))
   const { lastExit } = await eventually(() => bed.one(deployment, "d"), ({ lastExit }) => lastExit !== undefined)
   expect(lastExit).toMatchObject({ signal: "SIGKILL", oom: false })
 })

@@ -30,6 +30,7 @@
 //! | `next.json` | deploy | the one that it asks to run instead (`update`) |
 //! | `previous.json` | supervisor | the one before, for the way back |
 //! | `state.json` | supervisor | restart count and last exit |
+//! | `cgroup.json` | supervisor | which control group it made, where there are limits |
 //! | `removed` | destroy | that the daemon is not wanted any more |
 //! | `logs/` | supervisor | its output, see [`log`] |
 //! | `tops/` | supervisor | writable tops, one per image digest |

@@ -6,7 +6,7 @@
 //! Writes:    `write=FILE:TEXT` `append=FILE:TEXT` `count` (adds to /runs, tells the sum)
 //! Prints:    `long=BYTES` `bytes` (no UTF-8) `flood=LINES` `tick=MS` (for ever) `unended=TEXT` (without a line's end)
 //! Ends:      `exit=CODE` `crash=SIGNAL` `upto=RUNS:CODE` (exits while it has run at most so often)
-//! Reads:     `cat` (tells standard input, to its end) `tty` (whether it has a terminal, and how large)
+//! Reads:     `cat` (tells standard input, to its end) `tty` (whether it has a terminal, and how large, once that is known)
 //! Asks:      `call=NUMBER[:ARGUMENT]` (a system call, with zeros behind; tells its errno, 0 where it was done)
 //! Takes:     `eat=BYTES` (memory, all of it really)
 //! Signals:   `ignore=SIGNAL` `catch` (tells which signal came, exits with 0) `catch=MS` (takes so long over it)
@@ -229,7 +229,15 @@ fn main() {
             }
             "tty" => {
                 let mut size = [0u16; 4];
-                let known = unsafe { ioctl(0, 0x5413, &raw mut size) } == 0;
+                let mut known = unsafe { ioctl(0, 0x5413, &raw mut size) } == 0;
+                // Its size may come a little later than it does.
+                for _ in 0..1000 {
+                    if !known || size[0] > 0 {
+                        break;
+                    }
+                    sleep(Duration::from_millis(10));
+                    known = unsafe { ioctl(0, 0x5413, &raw mut size) } == 0;
+                }
                 say(if known { format!("tty {}x{}", size[1], size[0]) } else { "tty none".to_owned() });
             }
             "call" => {
