@@ -38,8 +38,8 @@ pub fn enforced(stack: &Stack) -> Check {
 
 fn issue(daemon: &Daemon, field: &str, why: &Failure) -> Issue {
     let path = ["resources", &daemon.id, "config", field].map(Into::into).to_vec();
-    let issue = Issue::new(path, "custom", format!("{}; the daemon runs without it", why.message));
-    why.hint.as_ref().map_or_else(|| issue.clone(), |hint| issue.clone().hint(hint.as_str()))
+    let message = format!("{}; the daemon runs without it", why.message);
+    Issue { hint: why.hint.clone(), ..Issue::new(path, "custom", message) }
 }
 
 /// Makes a group and removes it again: what this machine lacks, it lacks for every daemon.

@@ -1,7 +1,7 @@
 //! Building a sandbox: namespaces, the image's root, and everything mounted into it.
 
 use super::report::{tell, verdict};
-use super::{Failure, Mount, Namespaces, Program, Sandbox, Top, cgroup, copy, dev, exec, proc};
+use super::{Failure, Mount, Namespaces, Program, Sandbox, Top, copy, dev, exec, proc};
 use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Fork, Pid};
 use crate::sys::{Context, mount, path, signal, socket};
@@ -184,10 +184,9 @@ fn mount_system(root: &Path) -> io::Result<()> {
     let attributes =
         libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
     mount::set_attributes(&sys, attributes, true)?;
-    for hidden in ["firmware", "kernel/security", "kernel/debug", "kernel/tracing"] {
+    for hidden in ["firmware", "fs/cgroup", "kernel/security", "kernel/debug", "kernel/tracing"] {
         proc::mask(&sys.join(hidden))?;
     }
-    cgroup::cover(&sys)?;
     mount::mount("tmpfs", &at("/tmp")?, libc::MS_NOSUID | libc::MS_NODEV, "mode=1777")
 }
 

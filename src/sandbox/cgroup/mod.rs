@@ -5,7 +5,7 @@
 
 mod hierarchy;
 
-use super::{Failure, proc};
+use super::Failure;
 use crate::sys::{Context, mount, process};
 use hierarchy::{Controller, Hierarchy, Version};
 use serde::{Deserialize, Serialize};
@@ -202,11 +202,6 @@ pub fn renew(group: Option<&Group>) -> io::Result<()> {
         Some(group) if at.is_dir() => group.show(at).context(|| format!("mount {SHOWN_AT}")),
         _ => Ok(()),
     }
-}
-
-/// Covers the host's groups in a new sandbox, whose `/sys` this is.
-pub fn cover(sys: &Path) -> io::Result<()> {
-    proc::mask(&sys.join("fs/cgroup"))
 }
 
 fn refused(message: String) -> Failure {
