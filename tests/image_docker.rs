@@ -7,26 +7,10 @@ mod support;
 
 use alien_core::image::{Limits, Options, Progress, Store, StoreOptions};
 use docker::Dockerd;
-use std::path::PathBuf;
 use std::process::Command;
 use support::*;
 
-struct Bench {
-    dir: tempfile::TempDir,
-    store: Store,
-}
-
 impl Bench {
-    fn new() -> Bench {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(&dir.path().join("store")).expect("opens");
-        Bench { dir, store }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     /// `docker-archive:` of a file here.
     fn archive(&self, rest: &str) -> String {
         format!("docker-archive:{}", self.path(rest).display())

@@ -3,8 +3,8 @@
 #[path = "support/image.rs"]
 mod support;
 
-use alien_core::image::{Options, Store};
-use std::path::{Path, PathBuf};
+use alien_core::image::Options;
+use std::path::Path;
 use support::*;
 
 fn image(layout: &LayoutDir, contents: &str) -> serde_json::Value {
@@ -26,22 +26,7 @@ fn archive(layout: &Path, file: &Path, prefix: &str) {
     std::fs::write(file, add(Tar::default(), layout, prefix).end()).expect("writes");
 }
 
-struct Bench {
-    dir: tempfile::TempDir,
-    store: Store,
-}
-
 impl Bench {
-    fn new() -> Bench {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(&dir.path().join("store")).expect("opens");
-        Bench { dir, store }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     fn contents(&self, reference: &str) -> String {
         let image =
             ensure(&self.store, reference, &Options::default()).unwrap_or_else(|why| panic!("{reference}: {why}"));

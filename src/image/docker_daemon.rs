@@ -33,7 +33,7 @@ pub(super) struct DockerDaemon {
 impl DockerDaemon {
     /// Asks the engine at `host` (`unix://PATH` or `tcp://HOST:PORT`, as in `DOCKER_HOST`) what the name means.
     pub(super) async fn find(name: &str, host: Option<&str>, reference: &str) -> Result<DockerDaemon> {
-        let place = Place { reference: reference.to_owned(), ..Place::default() };
+        let place = Place::named(reference);
         let host = host.unwrap_or(DEFAULT_HOST).to_owned();
         let unreachable =
             |why: String| Error::EngineUnreachable { reference: reference.to_owned(), host: host.clone(), why };

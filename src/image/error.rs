@@ -26,6 +26,13 @@ pub struct Place {
     pub mirror: Option<String>,
 }
 
+impl Place {
+    /// That of an image in a folder, a file or an engine, which has no more than its name.
+    pub fn named(reference: &str) -> Place {
+        Place { reference: reference.to_owned(), ..Place::default() }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.reference)?;

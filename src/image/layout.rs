@@ -25,7 +25,7 @@ pub(super) struct Layout {
 impl Layout {
     /// Opens a folder (`oci:`).
     pub(super) fn folder(path: &str, tag: Option<&str>, reference: &str) -> Layout {
-        let place = Place { reference: reference.to_owned(), tag: tag.map(str::to_owned), ..Place::default() };
+        let place = Place { tag: tag.map(str::to_owned), ..Place::named(reference) };
         Layout { place, path: PathBuf::from(path), tag: tag.map(str::to_owned), archive: None }
     }
 

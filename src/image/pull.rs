@@ -141,7 +141,7 @@ impl Store {
                 self.find_in_layout(layout, text).await
             }
             ImageReference::DockerArchive { path, reference } => {
-                let place = Place { reference: text.clone(), ..Place::default() };
+                let place = Place::named(&text);
                 let archive = self.open_archive(Path::new(path), reference.as_deref(), place, None).await?;
                 self.find_in_archive(archive, text, None)
             }
@@ -157,7 +157,7 @@ impl Store {
         progress: Listener<'_>,
     ) -> Result<Located> {
         let platform = Platform::host();
-        let place = Place { reference: text.clone(), ..Place::default() };
+        let place = Place::named(&text);
         // A digest names one image for ever; it may be here under another name.
         let pinned = wanted.digest.clone().and_then(|digest| Digest::try_from(digest).ok());
         let known = self.known(&text, &platform).map(|known| known.digest);

@@ -53,19 +53,15 @@ impl Store {
     }
 
     pub(super) async fn resolve_in_daemon(&self, name: &str, text: &str, options: &Options) -> Result<Resolved> {
-        match DockerDaemon::find(name, options.docker_host.as_deref(), text).await {
+        match self.ask_daemon(name, text, options).await? {
             Ok(daemon) => {
                 let by_id = format!("docker-daemon:{}", daemon.id);
                 let cached = self.cached_by_id(&by_id, daemon.place()).is_some();
                 Ok(Resolved { digest: daemon.id.to_string(), cached, unreachable: None })
             }
-            Err(error @ Error::EngineUnreachable { .. }) => {
-                let place = Place { reference: text.to_owned(), ..Place::default() };
-                let Some(cached) = self.cached_by_id(text, &place) else { return Err(error) };
-                let digest = cached.known.digest.to_string();
-                Ok(Resolved { digest, cached: true, unreachable: Some(error.to_string()) })
+            Err(Located { known, unreachable, .. }) => {
+                Ok(Resolved { digest: known.digest.to_string(), cached: true, unreachable })
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -76,20 +72,16 @@ impl Store {
         options: &Options,
         progress: Listener<'_>,
     ) -> Result<Located> {
-        let place = Place { reference: text.clone(), ..Place::default() };
+        let place = Place::named(&text);
         // An ID names one image for ever.
         if name.starts_with("sha256:")
             && let Some(cached) = self.cached_by_id(&text, &place)
         {
             return Ok(cached);
         }
-        let daemon = match DockerDaemon::find(name, options.docker_host.as_deref(), &text).await {
+        let daemon = match self.ask_daemon(name, &text, options).await? {
             Ok(daemon) => daemon,
-            Err(error @ Error::EngineUnreachable { .. }) => {
-                let Some(cached) = self.cached_by_id(&text, &place) else { return Err(error) };
-                return Ok(Located { unreachable: Some(error.to_string()), ..cached });
-            }
-            Err(error) => return Err(error),
+            Err(cached) => return Ok(cached),
         };
         let by_id = format!("docker-daemon:{}", daemon.id);
         if let Some(cached) = self.cached_by_id(&by_id, &place) {
@@ -108,6 +100,22 @@ impl Store {
             return Err(Error::Corrupt { place: Box::new(place), what });
         }
         self.find_in_archive(archive, text, Some(daemon.id))
+    }
+
+    /// The engine's image; or, where the engine cannot be reached, the one that is known here by that name.
+    async fn ask_daemon(
+        &self,
+        name: &str,
+        text: &str,
+        options: &Options,
+    ) -> Result<std::result::Result<DockerDaemon, Located>> {
+        match DockerDaemon::find(name, options.docker_host.as_deref(), text).await {
+            Err(error @ Error::EngineUnreachable { .. }) => {
+                let Some(cached) = self.cached_by_id(text, &Place::named(text)) else { return Err(error) };
+                Ok(Err(Located { unreachable: Some(error.to_string()), ..cached }))
+            }
+            found => found.map(Ok),
+        }
     }
 
     /// An image that is known by its configuration, when all of it is here.

@@ -31,6 +31,24 @@ pub fn have(programs: &[&str]) -> bool {
     missing.is_none()
 }
 
+/// A folder with a store in it, for images that come from files.
+pub struct Bench {
+    pub dir: tempfile::TempDir,
+    pub store: Store,
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&dir.path().join("store")).expect("opens");
+        Bench { dir, store }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
