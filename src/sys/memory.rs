@@ -1,4 +1,9 @@
-//! Giving memory back.
+//! Memory by the page, and giving it back.
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
 
 unsafe extern "C" {
     /// The program's first byte in memory, and the end of its code: both set by the linker.
@@ -20,5 +25,113 @@ pub fn release() {
         if begin < end {
             libc::madvise(std::ptr::without_provenance_mut(begin), end - begin, libc::MADV_DONTNEED);
         }
+    }
+}
+
+/// Bytes in pages of their own: as many are taken as have been written to, and they can be given back at once, which a heap
+/// that anything else lives in cannot promise.
+pub struct Pages {
+    start: NonNull<u8>,
+    capacity: usize,
+    length: usize,
+}
+
+// SAFETY: the pages belong to this value alone.
+unsafe impl Send for Pages {}
+
+impl Pages {
+    /// Room for so many bytes; no memory yet.
+    pub fn new(capacity: usize) -> io::Result<Pages> {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping, at an address of the kernel's choice.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), capacity, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Pages { start, capacity, length: 0 })
+    }
+
+    /// How many more bytes fit.
+    pub fn room(&self) -> usize {
+        self.capacity - self.length
+    }
+
+    /// Adds bytes; there must be room.
+    pub fn push(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.room(), "more than there is room for");
+        // SAFETY: they fit, and nobody else has a view of what is behind the length.
+        unsafe { self.start.add(self.length).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        self.length += bytes.len();
+    }
+
+    /// Adds what one read(2) gives, as far as there is room; says how many bytes that are.
+    pub fn read(&mut self, from: &impl AsRawFd) -> io::Result<usize> {
+        // SAFETY: what is behind the length is ours, as far as there is room.
+        let read = unsafe { libc::read(from.as_raw_fd(), self.start.add(self.length).as_ptr().cast(), self.room()) };
+        let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
+        self.length += read;
+        Ok(read)
+    }
+
+    /// Forgets the first bytes; there must be so many.
+    pub fn forget(&mut self, count: usize) {
+        assert!(count <= self.length, "more than there are");
+        // SAFETY: both lie within what has been written; they may overlap.
+        unsafe { self.start.copy_from(self.start.add(count), self.length - count) };
+        self.length -= count;
+    }
+
+    /// Forgets the bytes, and keeps their memory.
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    /// Forgets the bytes, and gives their memory back.
+    pub fn release(&mut self) {
+        self.length = 0;
+        // SAFETY: the mapping is ours, and holds nothing any more.
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.capacity, libc::MADV_DONTNEED) };
+    }
+}
+
+impl Deref for Pages {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: so many have been written.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and nobody can have a view of it any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.capacity) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Write;
+
+    #[test]
+    fn pages_hold_what_was_put_in_until_they_are_cleared() {
+        let (read, write) = crate::sys::socket::pipe().unwrap();
+        File::from(write).write_all(b"cdefgh").unwrap();
+        let mut pages = Pages::new(5).unwrap();
+        pages.push(b"ab");
+        assert_eq!(pages.read(&read).unwrap(), 3);
+        assert_eq!((&pages[..], pages.room()), (&b"abcde"[..], 0));
+        pages.release();
+        assert_eq!((pages.len(), pages.room()), (0, 5));
+        assert_eq!(pages.read(&read).unwrap(), 3);
+        assert_eq!(&pages[..], b"fgh");
+        pages.forget(2);
+        assert_eq!((&pages[..], pages.room()), (&b"h"[..], 4));
+        pages.clear();
+        assert_eq!(pages.read(&read).unwrap(), 0, "the pipe has ended");
     }
 }

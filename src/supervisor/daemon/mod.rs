@@ -90,7 +90,7 @@ pub fn supervise(state_dir: &Path, dir: &Path) -> io::Result<()> {
     }
     let notify = notify::listen()?;
     let mut supervisor = Supervisor {
-        log: Log::new(dir, current.log),
+        log: Log::new(dir, current.log)?,
         stage: Stage::Waiting { until: Duration::ZERO },
         current: Version { spec: current, namespaces: None },
         former: None,

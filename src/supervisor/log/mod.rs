@@ -4,13 +4,17 @@
 //! line of the program, `P` is a part of one that is longer than [`PART`]. The current file is `logs/daemon.log`; on
 //! rotation it becomes `daemon.log.1`, that one `daemon.log.2`, and so on. Any bytes may follow the tag.
 
+mod files;
+
 use super::spec::LogLimits;
+use crate::sys::memory::Pages;
+use crate::sys::poll::is_ready;
 use crate::sys::time;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use files::Files;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// The folder in a daemon's folder.
 pub const DIR: &str = "logs";
@@ -18,20 +22,26 @@ pub const DIR: &str = "logs";
 pub const FILE: &str = "daemon.log";
 /// The longest part of a line that is kept back for its end, in bytes; what containerd and CRI-O use.
 pub const PART: usize = 16 * 1024;
+/// The most that is read at once: what a pipe holds (pipe(7)), so that one read empties a full one.
+const PIECE: usize = 64 * 1024;
+/// So many reads of one output at most, before others have their turn.
+const ROUNDS: usize = 16;
+/// A read of less than this is that of a program which is quiet.
+const QUIET: usize = 4 * 1024;
 
 /// Writes the output of one daemon.
 pub struct Log {
-    dir: PathBuf,
-    file: Option<File>,
-    size: u64,
-    limits: LogLimits,
     streams: [Stream; 2],
-    out: Vec<u8>,
+    /// What is being read, behind the beginning of its first line.
+    input: Pages,
+    /// Whether the buffers have taken more memory than a quiet program needs.
+    swollen: bool,
+    files: Files,
 }
 
 struct Stream {
     name: &'static str,
-    /// The beginning of a line whose end has not come.
+    /// The beginning of a line whose end has not come; shorter than [`PART`].
     held: Vec<u8>,
 }
 
@@ -46,106 +56,93 @@ pub enum Output {
 
 impl Log {
     /// A log in the daemon's folder; its file is opened with the first line.
-    pub fn new(daemon: &Path, limits: LogLimits) -> Self {
+    ///
+    /// # Errors
+    /// There is no memory for its buffers.
+    pub fn new(daemon: &Path, limits: LogLimits) -> io::Result<Self> {
         let stream = |name| Stream { name, held: Vec::new() };
-        Log {
-            dir: daemon.join(DIR),
-            file: None,
-            size: 0,
-            limits,
+        Ok(Log {
             streams: [stream("stdout"), stream("stderr")],
-            out: Vec::new(),
-        }
+            input: Pages::new(PART + PIECE)?,
+            swollen: false,
+            files: Files::new(&daemon.join(DIR), limits)?,
+        })
     }
 
     /// From now on other limits hold.
     pub fn set_limits(&mut self, limits: LogLimits) {
-        self.limits = limits;
+        self.files.limits = limits;
     }
 
-    /// Takes what is to be read from `pipe` right now, at most one part. Gives false once the pipe has ended.
+    /// Takes what is to be read from `pipe` right now, of a flood some. Gives false once the pipe has ended.
     ///
     /// A disk that takes nothing costs the lines, never the program: it must not stall because we do.
     pub fn take(&mut self, output: Output, pipe: &OwnedFd) -> bool {
+        let mut most = 0;
+        let mut goes_on = true;
+        for _ in 0..ROUNDS {
+            match self.read(output, pipe) {
+                Ok(0) => goes_on = false,
+                Ok(read) => most = most.max(read),
+                Err(error) => goes_on = error.kind() == io::ErrorKind::Interrupted,
+            }
+            if most < QUIET || !goes_on || !is_ready(pipe) {
+                break;
+            }
+        }
+        self.files.write();
+        self.keep_small(most);
+        goes_on && most > 0
+    }
+
+    /// One read, and its lines to be written.
+    fn read(&mut self, output: Output, pipe: &OwnedFd) -> io::Result<usize> {
         let stream = &mut self.streams[output as usize];
-        let held = stream.held.len();
-        stream.held.resize(PART, 0);
-        let read = unsafe {
-            let free = &mut stream.held[held..];
-            libc::read(pipe.as_raw_fd(), free.as_mut_ptr().cast(), free.len())
-        };
-        stream.held.truncate(held + read.max(0) as usize);
-        if read <= 0 {
-            return read < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
+        self.input.clear();
+        self.input.push(&stream.held);
+        let read = self.input.read(pipe)?;
+        let prefix = prefix(stream.name);
+        let mut rest = &self.input[..];
+        while let Some(length) = newline(rest) {
+            let line = self.files.parts(&prefix, &rest[..length], PART);
+            self.files.line(&prefix, 'F', line);
+            rest = &rest[length + 1..];
         }
-        let now = time::rfc3339(time::wall());
-        let mut begin = 0;
-        while let Some(length) = newline(&stream.held[begin..]) {
-            line(&mut self.out, &now, stream.name, 'F', &stream.held[begin..begin + length]);
-            begin += length + 1;
+        // A part that is as long as may be is written without knowing whether the line ends there.
+        rest = self.files.parts(&prefix, rest, PART - 1);
+        stream.held.clear();
+        stream.held.extend_from_slice(rest);
+        Ok(read)
+    }
+
+    /// Gives back what a flood took, once it is over.
+    fn keep_small(&mut self, read: usize) {
+        if read >= QUIET {
+            self.swollen = true;
+        } else if self.swollen {
+            self.swollen = false;
+            self.input.release();
+            self.files.release();
         }
-        if begin == 0 && stream.held.len() == PART {
-            line(&mut self.out, &now, stream.name, 'P', &stream.held);
-            begin = PART;
-        }
-        stream.held.drain(..begin);
-        self.write();
-        true
     }
 
     /// The program has ended: what it left without a line's end is a line too.
     pub fn end(&mut self) {
-        let now = time::rfc3339(time::wall());
         for stream in &mut self.streams {
             if !stream.held.is_empty() {
-                line(&mut self.out, &now, stream.name, 'F', &stream.held);
+                self.files.line(&prefix(stream.name), 'F', &stream.held);
             }
             stream.held = Vec::new();
         }
-        self.write();
-        self.out = Vec::new();
+        self.files.write();
+        self.swollen = true;
+        self.keep_small(0);
     }
+}
 
-    fn write(&mut self) {
-        if self.out.is_empty() {
-            return;
-        }
-        if self.size >= self.limits.max_bytes {
-            self.rotate();
-        }
-        if self.file.is_none() {
-            self.open();
-        }
-        if let Some(file) = &mut self.file {
-            match file.write_all(&self.out) {
-                Ok(()) => self.size += self.out.len() as u64,
-                // Opened anew with the next line: the folder may have been replaced, the disk may have space again.
-                Err(_) => self.file = None,
-            }
-        }
-        self.out.clear();
-    }
-
-    fn open(&mut self) {
-        let _ = fs::create_dir_all(&self.dir);
-        let open = File::options().append(true).create(true).mode(0o600).open(self.dir.join(FILE));
-        self.size = open.as_ref().ok().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
-        self.file = open.ok();
-    }
-
-    fn rotate(&mut self) {
-        self.file = None;
-        let numbered = |number: u32| match number {
-            0 => self.dir.join(FILE),
-            _ => self.dir.join(format!("{FILE}.{number}")),
-        };
-        for number in (0..self.limits.max_files.saturating_sub(1)).rev() {
-            let _ = fs::rename(numbered(number), numbered(number + 1));
-        }
-        if self.limits.max_files <= 1 {
-            let _ = fs::remove_file(numbered(0));
-        }
-    }
+/// What stands before every line of a read: its time and stream.
+fn prefix(stream: &str) -> String {
+    format!("{} {stream} ", time::rfc3339(time::wall()))
 }
 
 fn newline(bytes: &[u8]) -> Option<usize> {
@@ -154,12 +151,6 @@ fn newline(bytes: &[u8]) -> Option<usize> {
         let found = libc::memchr(bytes.as_ptr().cast(), i32::from(b'\n'), bytes.len()).cast::<u8>();
         (!found.is_null()).then(|| found.offset_from(bytes.as_ptr()) as usize)
     }
-}
-
-fn line(out: &mut Vec<u8>, now: &str, stream: &str, tag: char, bytes: &[u8]) {
-    let _ = write!(out, "{now} {stream} {tag} ");
-    out.extend_from_slice(bytes);
-    out.push(b'\n');
 }
 
 /// The last `count` lines that the program printed from `since` on and before `until` (RFC 3339), without time and
@@ -191,6 +182,9 @@ pub fn last_lines(daemon: &Path, count: usize, since: &str, until: Option<&str>)
 mod tests {
     use super::*;
     use crate::sys::socket;
+    use std::fs;
+    use std::io::Write;
+    use std::path::PathBuf;
 
     /// A log in a folder of its own, which is removed with it.
     struct Bed {
@@ -202,7 +196,7 @@ mod tests {
         fn new(name: &str, limits: LogLimits) -> Self {
             let dir = std::env::temp_dir().join(format!("alien-log-{name}-{}", std::process::id()));
             fs::create_dir_all(&dir).unwrap();
-            Bed { log: Log::new(&dir, limits), dir }
+            Bed { log: Log::new(&dir, limits).unwrap(), dir }
         }
 
         /// Has the program print, and the log take all of it.
