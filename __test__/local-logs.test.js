@@ -30,7 +30,27 @@ test("tail and since choose; both together", async () => {
   expect(await texts(deployment, { since: Date.now() + 60_000 })).toEqual([])
 })
 
+test("until chooses too: up to a moment, and following no longer than that", async () => {
+  const deployment = await deployed("until", "print=1", "print=2", "wait=20", "print=3", "print=4", "ready", "tick=5")
+  await until(deployment, "d", /^tick 2$/)
+  const all = await allLines(deployment, "d")
+  const second = new Date(Date.parse(all[1].time) + 1)
+  expect(await texts(deployment, { until: second })).toEqual(["1", "2"])
+  expect(await texts(deployment, { until: second, tail: 1 })).toEqual(["2"])
+  expect(await texts(deployment, { until: second, tail: 1, follow: true })).toEqual(["2"])
+  expect(await texts(deployment, { until: second, since: all[0].time, tail: 0 })).toEqual([])
+  expect(await texts(deployment, { until: Date.parse(all[0].time) - 1 })).toEqual([])
+  const soon = Date.now() + 200
+  const followed = await allLines(deployment, "d", { follow: true, until: soon })
+  expect(followed.length).toBeGreaterThan(all.length)
+  expect(followed.every(({ time }) => Date.parse(time) <= soon)).toBe(true)
+  const { code, stdout } = await bed.cli(["logs", "d", "-n", "until", "--until", second.toISOString()])
+  expect({ code, stdout }).toEqual({ code: 0, stdout: "1\n2\n" })
+  expect((await bed.cli(["logs", "d", "-n", "until", "--until", "soon"])).stderr).toMatch(/--until takes/)
+})
+
 test.each([
+  ["until", { until: "tomorrow" }],
   ["tail", { tail: -1 }],
   ["since", { since: "yesterday" }],
   ["since", { since: {} }],

@@ -1,8 +1,11 @@
 //! A daemon's output, as every platform gives it.
 
+use super::platform::Platform;
 use crate::error::Report;
+use crate::sys::time;
 use async_trait::async_trait;
 use serde::Serialize;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Which lines are wanted.
@@ -41,4 +44,73 @@ pub trait LogReader: Send {
     /// The next lines, at most [`BATCH`]; none once the end is reached and nothing is to be followed, or the daemon is
     /// gone.
     async fn next(&mut self) -> Result<Vec<Line>, Report>;
+}
+
+/// A reader of one daemon's log; with `until` (time since 1970) only of its lines up to then, and it ends there.
+///
+/// # Errors
+/// `DEPLOYMENT_NOT_FOUND`, `RESOURCE_NOT_FOUND`.
+pub async fn open(
+    platform: &dyn Platform,
+    deployment: &str,
+    id: &str,
+    options: Options,
+    until: Option<Duration>,
+) -> Result<Box<dyn LogReader>, Report> {
+    let Some(until) = until else { return platform.logs(deployment, id, options).await };
+    let is_past = until <= time::wall();
+    // Of what is over, the last lines are others than those of all there is.
+    let tail = options.tail.filter(|_| is_past);
+    let inner =
+        Options { follow: options.follow && !is_past, tail: if is_past { None } else { options.tail }, ..options };
+    let follow = inner.follow;
+    let reader = platform.logs(deployment, id, inner).await?;
+    Ok(Box::new(Until { reader, until, text: time::rfc3339(until), follow, tail, ended: false }))
+}
+
+/// A log up to a moment.
+struct Until {
+    reader: Box<dyn LogReader>,
+    until: Duration,
+    text: String,
+    follow: bool,
+    /// Only the last so many.
+    tail: Option<usize>,
+    ended: bool,
+}
+
+impl Until {
+    /// The next lines up to the moment; none at the end.
+    async fn step(&mut self) -> Result<Vec<Line>, Report> {
+        if self.ended {
+            return Ok(Vec::new());
+        }
+        let mut lines = if self.follow {
+            tokio::select! {
+                biased;
+                lines = self.reader.next() => lines?,
+                () = tokio::time::sleep(self.until.saturating_sub(time::wall())) => Vec::new(),
+            }
+        } else {
+            self.reader.next().await?
+        };
+        let wanted = lines.iter().position(|line| line.time > self.text).unwrap_or(lines.len());
+        self.ended = lines.is_empty() || wanted < lines.len();
+        lines.truncate(wanted);
+        Ok(lines)
+    }
+}
+
+#[async_trait]
+impl LogReader for Until {
+    async fn next(&mut self) -> Result<Vec<Line>, Report> {
+        let Some(tail) = self.tail.take() else { return self.step().await };
+        let mut last = VecDeque::new();
+        while !self.ended {
+            last.extend(self.step().await?);
+            last.drain(..last.len().saturating_sub(tail));
+        }
+        // More than a batch at once, but no more than was asked for.
+        Ok(last.into())
+    }
 }

@@ -6,7 +6,7 @@
 use super::handles::Handles;
 use super::request::{Asked, place};
 use super::value::{answer, envelope};
-use crate::engine::logs::{LogReader, Options};
+use crate::engine::logs::{self, LogReader, Options};
 use crate::engine::platform::StatusWatch;
 use crate::engine::{DeploymentStatus, Platform};
 use crate::error::Report;
@@ -27,14 +27,21 @@ static READERS: Handles<Open> = Handles::new();
 
 /// What is read.
 enum Reader {
-    LogsToOpen { platform: Box<dyn Platform>, deployment: String, id: String, options: Options },
+    LogsToOpen { platform: Box<dyn Platform>, deployment: String, id: String, wanted: Wanted },
     Logs(Box<dyn LogReader>),
     WatchToOpen { platform: Box<dyn Platform>, deployment: String },
     Watch(Box<dyn StatusWatch>),
 }
 
-/// Takes `{options, defaults, id, logs: {tail?, since?, follow?, previous?}}` for a log, `{options, defaults}` for the
-/// status; answers with the reader's number. `since` is milliseconds since 1970.
+/// Which lines of a log.
+#[derive(Clone)]
+struct Wanted {
+    options: Options,
+    until: Option<Duration>,
+}
+
+/// Takes `{options, defaults, id, logs: {tail?, since?, until?, follow?, previous?}}` for a log, `{options, defaults}` for
+/// the status; answers with the reader's number. `since` and `until` are milliseconds since 1970.
 #[napi(skip_typescript)]
 pub fn reader_open(request: String) -> String {
     answer(|| {
@@ -46,33 +53,35 @@ pub fn reader_open(request: String) -> String {
         };
         let platform = place(asked.options, None)?;
         let reader = match wanted {
-            Some(options) => Reader::LogsToOpen { platform, deployment, id, options },
+            Some(wanted) => Reader::LogsToOpen { platform, deployment, id, wanted },
             None => Reader::WatchToOpen { platform, deployment },
         };
         Ok(READERS.put(Open { reader: Arc::new(Mutex::new(reader)), close: Arc::new(watch::Sender::new(false)) }))
     })
 }
 
-fn wanted(raw: &Raw) -> Result<Options, Report> {
+fn wanted(raw: &Raw) -> Result<Wanted, Report> {
     let mut issues = Issues::default();
     let at = At::ROOT;
-    let fields = issues.object_of(&at, raw, &["tail", "since", "follow", "previous"]).unwrap_or(&[]);
+    let fields = issues.object_of(&at, raw, &["tail", "since", "until", "follow", "previous"]).unwrap_or(&[]);
     let tail = field(fields, "tail").and_then(|raw| issues.integer(&at.key("tail"), raw, 0, u32::MAX));
-    let since = match field(fields, "since") {
+    let mut moment = |key| match field(fields, key) {
         None => None,
         Some(Raw::Number(ms)) if *ms >= 0.0 => Some(Duration::from_secs_f64(ms / 1000.0)),
         Some(other) => {
-            issues.wrong_type(&at.key("since"), "a Date, an RFC 3339 time or milliseconds since 1970", other);
+            issues.wrong_type(&at.key(key), "a Date, an RFC 3339 time or milliseconds since 1970", other);
             None
         }
     };
+    let (since, until) = (moment("since"), moment("until"));
     let mut flag = |key| field(fields, key).and_then(|raw| issues.boolean(&at.key(key), raw)).unwrap_or(false);
     let (follow, previous) = (flag("follow"), flag("previous"));
     if follow && previous {
         let issue = issues.add(&at.key("previous"), "custom", "the run before has ended: it cannot be followed");
         issue.hint = Some("leave out follow, or previous".to_owned());
     }
-    issues.finish(Some(Options { tail: tail.map(|tail| tail as usize), since, follow, previous }), OPTIONS, None)
+    let options = Options { tail: tail.map(|tail| tail as usize), since, follow, previous };
+    issues.finish(Some(Wanted { options, until }), OPTIONS, None)
 }
 
 impl Reader {
@@ -90,8 +99,8 @@ impl Reader {
 
     async fn open(&mut self) -> Result<(), Report> {
         let opened = match self {
-            Reader::LogsToOpen { platform, deployment, id, options } => {
-                Reader::Logs(platform.logs(deployment, id, options.clone()).await?)
+            Reader::LogsToOpen { platform, deployment, id, wanted: Wanted { options, until } } => {
+                Reader::Logs(logs::open(platform.as_ref(), deployment, id, options.clone(), *until).await?)
             }
             Reader::WatchToOpen { platform, deployment } => Reader::Watch(platform.watch(deployment).await?),
             Reader::Logs(_) | Reader::Watch(_) => return Ok(()),
