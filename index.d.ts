@@ -226,6 +226,15 @@ export type ResourceState = "pending" | "starting" | "running" | "crash-looping"
 /** What is told while a call is under way. */
 export type DeployEvent = PreflightEvent | WaitingEvent | PlanEvent | ImageEvent | ResourceEvent
 
+/** Options of `deployment.status`. */
+export interface StatusOptions extends CallOptions {
+  /**
+   * Whether to measure what the daemons use, which takes a tenth of a second. On Kubernetes nothing is measured.
+   * @default false
+   */
+  usage?: boolean
+}
+
 /** Options of every call of the engine. */
 export interface CallOptions {
   /**
@@ -415,6 +424,8 @@ export interface LogOptions {
   tail?: number
   /** Only lines from then on: a Date, an RFC 3339 time, or milliseconds since 1970. */
   since?: Date | string | number
+  /** Only lines up to then, and with `follow` no longer than until then: as `since`. */
+  until?: Date | string | number
   /**
    * Whether to go on with what comes, until the daemon is removed.
    * @default false
@@ -484,7 +495,7 @@ export declare class Deployment {
    * How everything is, at this moment.
    * @throws {AlienError} `DEPLOYMENT_NOT_FOUND` when it has been destroyed
    */
-  status(options?: CallOptions): Promise<DeploymentStatus>
+  status(options?: StatusOptions): Promise<DeploymentStatus>
   /**
    * A daemon's output. The log is kept over restarts and updates, and rotated by size: 5 files of 10 MiB.
    *
@@ -982,6 +993,14 @@ export interface LifecycleRule {
   prefix?: string
 }
 
+/** What a daemon may use. */
+export interface Limits {
+  /** Its share of the processor beside others, in cores; never a cap. */
+  cpuCores?: number
+  /** The most memory that it may take, in bytes. */
+  memoryBytes?: number
+}
+
 /** A line of a daemon's output. */
 export interface LogLine {
   /** When it was read: RFC 3339, UTC, with nanoseconds. */
@@ -1104,6 +1123,10 @@ export interface ResourceStatus {
   lastExit?: ExitStatus
   /** When a crash-looping daemon is tried again. */
   nextStartAt?: string
+  /** What it may use, as far as it is limited. */
+  limits?: Limits
+  /** What it uses, while it runs on this machine: given where `usage` was asked for. */
+  usage?: Usage
   conditions: Array<Condition>
   /** What the cluster has complained about of late, the latest last; not there where it has not. */
   events?: Array<Notice>
@@ -1168,6 +1191,19 @@ export interface StorageConfig {
 export interface TypescriptToolchain {
   type: 'typescript'
   binaryName?: string
+}
+
+/** What a daemon uses, all of its processes together. */
+export interface Usage {
+  /** Processors, over the tenth of a second in which it was measured. */
+  cpuCores: number
+  /** Processor time of this run so far, in seconds. */
+  cpuSeconds: number
+  /**
+   * Bytes of resident memory; of a daemon with a memory limit those that count towards it, without file cache that
+   * nobody has touched of late.
+   */
+  memoryBytes: number
 }
 
 /** A vault of secrets, as a built resource holds it. */

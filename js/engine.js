@@ -98,7 +98,8 @@ class Deployment {
   }
 
   async status(options) {
-    return this.#run({ operation: "status" }, this.#with(options), this.status)
+    const { usage, ...rest } = options ?? {}
+    return this.#run({ operation: "status", usage: usage === true }, this.#with(rest), this.status)
   }
 
   async restart(id, options) {
@@ -145,7 +146,7 @@ class Deployment {
 
   logs(id, options) {
     const { signal, ...rest } = options ?? {}
-    return reader({ options: this.#options, id, logs: { ...rest, since: moment(rest.since) } }, signal, this.logs)
+    return reader({ options: this.#options, id, logs: { ...rest, since: moment(rest.since), until: moment(rest.until) } }, signal, this.logs)
   }
 
   watch(options) {
@@ -199,9 +200,14 @@ async function prune(options) {
   return run({ operation: "prune", dryRun: dryRun === true }, rest, prune)
 }
 
+/** Changes what a vault holds (`{key, value}` puts a value there, `{key}` takes one away) and gives the names of its values: `alien vault`. */
+async function vault(id, change, options) {
+  return run({ operation: "vault", id, ...change }, options, vault)
+}
+
 /** Installs a manager of commands into a cluster, or removes it: `alien manager`. Not in the package's surface. */
 async function manage(operation, manager, options) {
   return run({ operation, manager: snapshot(manager) }, options, manage)
 }
 
-module.exports = { Deployment, connect, deploy, deployments, images, manage, plan, prune }
+module.exports = { Deployment, connect, deploy, deployments, images, manage, plan, prune, vault }

@@ -227,6 +227,15 @@ export type ResourceState = "pending" | "starting" | "running" | "crash-looping"
 /** What is told while a call is under way. */
 export type DeployEvent = PreflightEvent | WaitingEvent | PlanEvent | ImageEvent | ResourceEvent
 
+/** Options of `deployment.status`. */
+export interface StatusOptions extends CallOptions {
+  /**
+   * Whether to measure what the daemons use, which takes a tenth of a second. On Kubernetes nothing is measured.
+   * @default false
+   */
+  usage?: boolean
+}
+
 /** Options of every call of the engine. */
 export interface CallOptions {
   /**
@@ -416,6 +425,8 @@ export interface LogOptions {
   tail?: number
   /** Only lines from then on: a Date, an RFC 3339 time, or milliseconds since 1970. */
   since?: Date | string | number
+  /** Only lines up to then, and with `follow` no longer than until then: as `since`. */
+  until?: Date | string | number
   /**
    * Whether to go on with what comes, until the daemon is removed.
    * @default false
@@ -485,7 +496,7 @@ export declare class Deployment {
    * How everything is, at this moment.
    * @throws {AlienError} `DEPLOYMENT_NOT_FOUND` when it has been destroyed
    */
-  status(options?: CallOptions): Promise<DeploymentStatus>
+  status(options?: StatusOptions): Promise<DeploymentStatus>
   /**
    * A daemon's output. The log is kept over restarts and updates, and rotated by size: 5 files of 10 MiB.
    *

@@ -193,10 +193,10 @@ function together(tests) {
 }
 
 /** Starts the `alien` command; with the folder, the environment and, where wanted, the program of one's own. */
-function startCli(args, { cwd = root, env = {}, via = [], deadline = DEADLINE } = {}) {
+function startCli(args, { cwd = root, env = {}, via = [], stdin = "ignore", deadline = DEADLINE } = {}) {
   const clean = { PATH: process.env.PATH, HOME: process.env.HOME, ...env }
   const [program, ...rest] = [...via, process.execPath, path.join(root, "js/cli.js"), ...args]
-  const child = spawn(program, rest, { cwd, env: clean, stdio: ["ignore", "pipe", "pipe"] })
+  const child = spawn(program, rest, { cwd, env: clean, stdio: [stdin, "pipe", "pipe"] })
   const out = { stdout: "", stderr: "" }
   child.stdout.setEncoding("utf8").on("data", (text) => (out.stdout += text))
   child.stderr.setEncoding("utf8").on("data", (text) => (out.stderr += text))

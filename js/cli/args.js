@@ -45,6 +45,7 @@ const COMMANDS = {
     options: {
       tail: { type: "string" },
       since: { type: "string" },
+      until: { type: "string" },
       follow: { type: "boolean" },
       previous: { type: "boolean" },
       timestamps: { type: "boolean", short: "t" },
@@ -95,6 +96,7 @@ const COMMANDS = {
     },
     words: [0, Infinity],
   },
+  vault: { options: { "from-file": { type: "string" }, "from-env": { type: "string" } }, words: [0, Infinity] },
   version: { options: {}, words: [0, 0] },
   help: { options: {}, words: [0, 1] },
 }

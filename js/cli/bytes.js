@@ -35,6 +35,25 @@ function open(file) {
 }
 
 /**
+ * All of a file, or of standard input where there is none. Not by reading descriptor 0 at once: where nothing has come yet,
+ * another process may have set it not to wait.
+ *
+ * @param {string | undefined} file
+ * @param {string} option the one that names it, for the error
+ * @throws {UsageError} it cannot be read
+ */
+async function readAll(file, option) {
+  try {
+    if (file !== undefined) return fs.readFileSync(file)
+    const pieces = []
+    for await (const piece of process.stdin) pieces.push(piece)
+    return Buffer.concat(pieces)
+  } catch (error) {
+    throw new UsageError(`--${option}: ${file ?? "standard input"} cannot be read (${error.code})`)
+  }
+}
+
+/**
  * Writes a stream to a file, which is there once it is whole, or with `-` to standard output. Gives how many bytes there were.
  *
  * @param {import("node:stream").Readable} stream
@@ -66,4 +85,4 @@ async function write(stream, file, signal) {
   return bytes
 }
 
-module.exports = { source, write }
+module.exports = { readAll, source, write }

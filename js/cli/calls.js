@@ -2,8 +2,7 @@
 
 // `alien commands`: calling handlers in daemons, and seeing what becomes of that.
 
-const fs = require("node:fs")
-const { source, write } = require("./bytes.js")
+const { readAll, source, write } = require("./bytes.js")
 const { UsageError, duration, number, timeoutMs } = require("./args.js")
 const { forCalls } = require("./manager.js")
 const { paint } = require("./paint.js")
@@ -33,7 +32,7 @@ async function commands({ words: all, options, signal }) {
   const sends = KNOWN[name].options?.includes("params")
   const sending = sends ? { ...how, ...sendingOptions(options) } : undefined
   if (options.output === "-" && options.json) throw new UsageError("--output - and --json both go to standard output: leave one out")
-  const params = sends ? parameters(options) : undefined
+  const params = sends ? await parameters(options) : undefined
   const manager = await forCalls(options, signal)
   const client = new CommandsClient(manager)
   try {
@@ -161,28 +160,20 @@ function deadline(text) {
 }
 
 /** JSON itself, `@FILE`, or `-` for standard input; with `--raw` bytes, whatever they are. */
-function parameters({ params: given, raw }) {
+async function parameters({ params: given, raw }) {
   if (raw) {
     if (given === undefined) throw new UsageError("--raw says what --params are: name some, such as --params @FILE")
     return source(given)
   }
   if (given === undefined) return undefined
-  const file = given === "-" ? 0 : given.startsWith("@") ? given.slice(1) : undefined
-  const name = file === 0 ? "standard input" : (file ?? "that")
-  const text = file === undefined ? given : input(file, name)
+  const file = given.startsWith("@") ? given.slice(1) : undefined
+  const name = given === "-" ? "standard input" : (file ?? "that")
+  const text = given === "-" || file !== undefined ? (await readAll(file, "params")).toString() : given
   try {
     return JSON.parse(text)
   } catch {
     // Node's words quote the text, which may be secret.
     throw new UsageError(`--params: ${name} is not JSON, such as '{"since":"2026-05-01"}'`)
-  }
-}
-
-function input(file, name) {
-  try {
-    return fs.readFileSync(file, "utf8")
-  } catch (error) {
-    throw new UsageError(`--params: ${name} cannot be read (${error.code})`)
   }
 }
 

@@ -15,12 +15,17 @@ const pack = require("../../package.json")
 
 /** The deployment that a command is about: named, or the stack's, or the only one there is. */
 async function existing(options, signal) {
-  const call = { ...engineOptions(options, signal), manager: external(options) }
+  return connect({ ...(await named(options, signal)), manager: external(options) })
+}
+
+/** The engine's options for it, whether or not it is there. */
+async function named(options, signal) {
+  const call = engineOptions(options, signal)
   if (call.name === undefined) {
     const file = stackFile.find(options.file)
     call.name = file === undefined ? await only(call) : (await stackFile.load(options.file)).id
   }
-  return connect(call)
+  return call
 }
 
 async function only(call) {
@@ -76,14 +81,15 @@ async function deploy({ options, signal }) {
 async function status({ options, signal }) {
   const deployment = await existing(options, signal)
   if (options.watch) return watch(deployment, options, signal)
-  const result = await deployment.status({ signal })
+  const result = await deployment.status({ signal, usage: true })
   if (options.json) console.log(JSON.stringify(result))
   else statusView.show(result)
   return 0
 }
 
 async function watch(deployment, { json }, signal) {
-  const view = json ? { show: (status) => console.log(JSON.stringify(status)), end() {} } : statusView.live()
+  const asJson = { show: (status) => console.log(JSON.stringify(status)), end() {} }
+  const view = json ? asJson : statusView.live(() => deployment.status({ signal, usage: true }))
   try {
     for await (const status of deployment.watch({ signal })) view.show(status)
     console.error(`Deployment "${deployment.name}" is gone.`)
@@ -157,7 +163,7 @@ async function destroy({ options, signal }) {
 async function logs({ words, options, signal }) {
   const { follow, previous } = options
   if (follow && previous) throw new UsageError("--previous is a run that has ended: it cannot be followed")
-  const wanted = { tail: number(options.tail, "tail"), since: since(options.since), follow, previous, signal }
+  const wanted = { tail: number(options.tail, "tail"), since: moment(options, "since"), until: moment(options, "until"), follow, previous, signal }
   const deployment = await existing(options, signal)
   const known = (await deployment.status({ signal })).resources.filter(({ type }) => type === "daemon").map(({ id }) => id)
   const ids = words.length === 0 ? known : words
@@ -176,11 +182,12 @@ async function logs({ words, options, signal }) {
 }
 
 /** `10m` ago, or a time. */
-function since(text) {
+function moment(options, option) {
+  const text = options[option]
   if (text === undefined) return undefined
   const ago = duration(text)
   const time = ago === undefined ? Date.parse(text) : Date.now() - ago
-  if (Number.isNaN(time)) throw new UsageError(`--since takes 10s, 5m, 2h, 1d or an RFC 3339 time, not ${JSON.stringify(text)}`)
+  if (Number.isNaN(time)) throw new UsageError(`--${option} takes 10s, 5m, 2h, 1d or an RFC 3339 time, not ${JSON.stringify(text)}`)
   return time
 }
 
@@ -195,7 +202,8 @@ const token = (asked) => require("./tokens.js").token(asked)
 const manager = (asked) => require("./managers.js").manager(asked)
 const images = (asked) => require("./images.js").images(asked)
 const prune = (asked) => require("./images.js").prune(asked)
+const vault = async ({ options, signal, words }) => require("./vault.js").vault({ options, words, call: () => named(options, signal) })
 const restart = onDaemon("restart")
 const rollback = onDaemon("rollback")
 
-module.exports = { commands, deploy, destroy, exec, images, logs, manager, plan, preflight, prune, render, restart, rollback, status, token, version }
+module.exports = { commands, deploy, destroy, exec, images, logs, manager, plan, preflight, prune, render, restart, rollback, status, token, vault, version }

@@ -13,6 +13,7 @@ const GENERAL = `alien: keeps the daemons of an alien.ts running
   alien commands invoke ID NAME   call a command of a daemon; also submit, get, list, cancel, watch
   alien manager install    put the manager of commands into a cluster; also image push, uninstall
   alien token create       let somebody send or take commands; also list, revoke
+  alien vault set ID KEY   put a value into a vault; also list, remove
   alien render             print the manifests, for whoever applies them (kubernetes)
   alien images             the images on this machine, how large they are and who uses them
   alien prune              remove what no daemon uses: images, former tops, programs of other versions
@@ -64,13 +65,14 @@ const MORE = {
       --force-conflicts          take over fields that another manager applies (kubernetes)${ELSEWHERE}`,
   status: `alien status [options]
 
-Shows every resource of the deployment as it is at this moment.
+Shows every resource of the deployment as it is at this moment. CPU is measured for a tenth of a second.
 
       --watch              go on with every change, until it is gone or Ctrl-C`,
   logs: `alien logs [ID…] [options]
 
       --tail N             only the last N lines of each
       --since TIME         only since then: 10s, 5m, 2h, 1d ago, or an RFC 3339 time
+      --until TIME         only up to then, as --since
       --follow             go on with what comes, until Ctrl-C
       --previous           of the run before the present one (kubernetes)
   -t, --timestamps         with the time of each line`,
@@ -88,6 +90,14 @@ Prints the manifests as YAML: the same stack gives the same bytes. Secrets are r
 
       --secret ID.NAME     environment NAME of daemon ID comes from a Secret; repeatable
       --rbac               print the least Role that a deploy needs instead; of a stack that takes commands, where there is one`,
+  vault: `alien vault set ID KEY [options]      put a value into vault ID, in place of the one that was there
+alien vault list ID                     the names of its values
+alien vault remove ID KEY               take one away
+
+Daemons that are linked to the vault find a file KEY in the folder that its binding names. It may be filled before the
+first deploy. The value comes from standard input, less one line end, or:
+      --from-file PATH     from a file, likewise
+      --from-env NAME      from a variable of this environment`,
   images: `alien images [options]
 
 Lists the images that are kept on this machine, with the bytes that their layers have on disk. Layers that several

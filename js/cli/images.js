@@ -3,16 +3,8 @@
 // `alien images` and `alien prune`: what is kept on this machine for its daemons.
 
 const { engineOptions } = require("./options.js")
-const { line, padded } = require("./table.js")
+const { line, padded, size } = require("./table.js")
 const engine = require("../engine.js")
-
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"]
-
-/** `1.5 GiB`. */
-function size(bytes) {
-  const power = bytes < 1024 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log2(bytes) / 10))
-  return `${power === 0 ? bytes : (bytes / 1024 ** power).toFixed(1)} ${UNITS[power]}`
-}
 
 const shortDigest = (digest) => digest.replace("sha256:", "").slice(0, 12)
 

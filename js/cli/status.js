@@ -18,9 +18,14 @@ const COLUMNS = {
   NODE: ({ node }) => node,
   UP: ({ startedAt }) => startedAt && since(startedAt),
   RESTARTS: ({ type, restarts }) => (type === "daemon" ? restarts : undefined),
+  CPU: ({ usage, limits }) => part(usage && `${(usage.cpuCores * 100).toFixed(usage.cpuCores < 0.1 ? 1 : 0)}%`, limits?.cpuCores && `${limits.cpuCores * 100}%`),
+  MEMORY: ({ usage, limits }) => part(usage && table.size(usage.memoryBytes), limits?.memoryBytes && table.size(limits.memoryBytes)),
   "LAST EXIT": ({ lastExit }) => lastExit && `${lastExit.oom ? "out of memory" : (lastExit.signal ?? `code ${lastExit.code}`)}, ${since(lastExit.at)} ago`,
   IMAGE: ({ image }) => image,
 }
+
+/** What is used, of what may be. */
+const part = (used, most) => (most === undefined ? used : `${used ?? "-"} / ${most}`)
 
 /** Whose processes have pods and nodes, have no number on this machine. */
 function titles({ resources }) {
@@ -70,8 +75,12 @@ function show(status) {
   out.write(`${lines(status, out).join("\n")}\n`)
 }
 
-/** Shows one status after another: in one place on a terminal, where the times go on too, else one below the other. */
-function live() {
+/**
+ * Shows one status after another: in one place on a terminal, where times and usage go on too, else one below the other.
+ *
+ * @param {() => Promise<object>} measure a status with usage
+ */
+function live(measure) {
   const out = process.stdout
   if (!out.isTTY || process.env.TERM === "dumb") {
     let first = true
@@ -94,7 +103,16 @@ function live() {
     drawn = fit(lines(last, out), columns, rows, out)
     out.write(`${height > 0 ? `\x1b[${height}A` : ""}\r\x1b[J${drawn.join("\n")}\n`)
   }
-  const clock = setInterval(draw, 1000)
+  let measuring = false
+  const clock = setInterval(async () => {
+    draw()
+    if (measuring || last === undefined) return
+    measuring = true
+    // Where it cannot be had, the next status says why.
+    const measured = await measure().catch(() => undefined)
+    measuring = false
+    for (const resource of last.resources) resource.usage = measured?.resources.find(({ id, pid }) => id === resource.id && pid === resource.pid)?.usage
+  }, 1000)
   out.on("resize", draw)
   return {
     show(status) {

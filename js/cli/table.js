@@ -9,4 +9,12 @@ function padded(rows) {
 /** A padded row as a line. */
 const line = (cells) => cells.join("  ").trimEnd()
 
-module.exports = { line, padded }
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"]
+
+/** `1.5 GiB`. */
+function size(bytes) {
+  const power = bytes < 1024 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log2(bytes) / 10))
+  return `${power === 0 ? bytes : (bytes / 1024 ** power).toFixed(1)} ${UNITS[power]}`
+}
+
+module.exports = { line, padded, size }

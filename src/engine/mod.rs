@@ -18,9 +18,25 @@ pub mod manager_image;
 pub mod plan;
 pub mod platform;
 pub mod status;
+pub mod vault;
 
 pub use deploy::{Request, all_of, deploy, destroy, plan_only, preflight_failed, rollback};
 pub use event::{Event, Events};
 pub use plan::{Action, Change, Desired, Observed, Plan};
 pub use platform::{Inputs, Platform};
 pub use status::DeploymentStatus;
+
+use crate::error::Report;
+
+/// How a deployment is; with `usage` also what its daemons use at this moment.
+///
+/// # Errors
+/// `DEPLOYMENT_NOT_FOUND`.
+pub async fn status(platform: &dyn Platform, name: &str, usage: bool) -> Result<DeploymentStatus, Report> {
+    let mut status = platform.status(name).await?;
+    if usage {
+        let mut used = platform.usage(&status).await;
+        status.resources.iter_mut().for_each(|resource| resource.usage = used.remove(&resource.id));
+    }
+    Ok(status)
+}

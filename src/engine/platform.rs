@@ -6,7 +6,8 @@ use super::images::{ImageList, PruneReport};
 use super::logs::{self, LogReader};
 use super::manager::{Install, Uninstall};
 use super::plan::{Action, Desired, Observed, Plan};
-use super::status::DeploymentStatus;
+use super::status::{DeploymentStatus, Usage};
+use super::vault;
 use crate::error::Report;
 use crate::model::{Bindings, Platform as Name, Stack};
 use crate::preflight::Check;
@@ -113,6 +114,11 @@ pub trait Platform: Send + Sync {
     /// `DEPLOYMENT_NOT_FOUND`.
     async fn status(&self, deployment: &str) -> Result<DeploymentStatus, Report>;
 
+    /// What its daemons use at this moment, by id, as far as that is known. `status` is theirs of just now.
+    async fn usage(&self, _status: &DeploymentStatus) -> BTreeMap<String, Usage> {
+        BTreeMap::new()
+    }
+
     /// Follows the status.
     async fn watch(&self, deployment: &str) -> Result<Box<dyn StatusWatch>, Report>;
 
@@ -146,6 +152,11 @@ pub trait Platform: Send + Sync {
     /// Removes the manager of commands.
     async fn uninstall_manager(&self, _wanted: Uninstall, _events: &Events) -> Result<Value, Report> {
         Err(installs_none(self.name()))
+    }
+
+    /// Changes what a vault holds, and gives the names of its values. The deployment may be one that is yet to be made.
+    async fn change_vault(&self, deployment: &str, id: &str, change: &vault::Change) -> Result<Vec<String>, Report> {
+        Err(vault::kept_elsewhere(self.name(), deployment, id, change))
     }
 
     /// The images that are kept for all daemons of this place.

@@ -46,10 +46,47 @@ pub struct ResourceStatus {
     pub last_exit: Option<ExitStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_start_at: Option<String>,
+    /// What it may use, where it has limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// What it uses, where that was asked for and is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     pub conditions: Vec<Condition>,
     /// What the platform has complained about of late, the latest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Notice>,
+}
+
+/// What a daemon may use.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Its share of the processor beside others, in cores; never a cap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_cores: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+}
+
+impl Limits {
+    /// `None` where there is neither.
+    pub fn new(cpu_millis: Option<u64>, memory_bytes: Option<u64>) -> Option<Limits> {
+        let cpu_cores = cpu_millis.map(|millis| millis as f64 / 1000.0);
+        (cpu_cores.is_some() || memory_bytes.is_some()).then_some(Limits { cpu_cores, memory_bytes })
+    }
+}
+
+/// What a daemon uses at this moment, all of its processes together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Processors, over the tenth of a second before.
+    pub cpu_cores: f64,
+    /// Processor time of this run so far.
+    pub cpu_seconds: f64,
+    /// Resident memory; of a daemon with a memory limit what counts towards that and cannot be had back at once.
+    pub memory_bytes: u64,
 }
 
 /// Something that the platform complained about.
@@ -81,6 +118,8 @@ impl ResourceStatus {
             restarts: 0,
             last_exit: None,
             next_start_at: None,
+            limits: None,
+            usage: None,
             conditions: Vec::new(),
             events: Vec::new(),
         }

@@ -5,6 +5,7 @@ use super::environment::{Environment, as_env, escape};
 use super::kind::{Kind, Object};
 use super::labels::{self, Owner};
 use super::options::Registry;
+use crate::engine::status::Limits;
 use crate::error::Report;
 use crate::model::names::fingerprint;
 use crate::model::{Code, Daemon, Grants, ImageReference, Quantity, RegistryReference};
@@ -183,6 +184,15 @@ pub fn live_image(live: &Object) -> Option<String> {
     let containers = live.body["spec"]["template"]["spec"]["containers"].as_array()?;
     let ours = containers.iter().find(|container| container["name"] == CONTAINER)?;
     ours["image"].as_str().map(str::to_owned)
+}
+
+/// What a live Deployment's container may use, as far as this project set it.
+pub fn live_limits(live: &Object) -> Option<Limits> {
+    let containers = live.body["spec"]["template"]["spec"]["containers"].as_array()?;
+    let resources = &containers.iter().find(|container| container["name"] == CONTAINER)?["resources"];
+    let quantity = |value: &Value| Quantity::parse(value.as_str()?).ok();
+    let cpu = quantity(&resources["requests"]["cpu"]).map(|cpu| cpu.millis());
+    Limits::new(cpu, quantity(&resources["limits"]["memory"]).map(|memory| memory.bytes()))
 }
 
 /// A daemon's image as the cluster is to pull it.

@@ -56,6 +56,7 @@ fn daemon(deployment: &str, id: &str, snapshot: &Snapshot, warnings: &[(String, 
     let state = state(live, pod, blocked.as_ref());
     let mut status = ResourceStatus::new(id.to_owned(), "daemon", survey::lifecycle(live), state);
     status.image = manifest::live_image(live);
+    status.limits = manifest::live_limits(live);
     if let Some(pod) = pod {
         describe_pod(&mut status, pod);
     }

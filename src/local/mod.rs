@@ -14,6 +14,8 @@ mod layout;
 mod limits;
 mod logs;
 mod observe;
+mod usage;
+mod vault;
 mod version;
 mod watch;
 
@@ -25,7 +27,8 @@ use crate::engine::logs::{self as engine_logs, LogReader};
 use crate::engine::manager::External;
 use crate::engine::plan::{Action, Desired, Field, Fields, Observed};
 use crate::engine::platform::{Inputs, Lock, Platform, Secrets, StatusWatch, Survey};
-use crate::engine::status::DeploymentStatus;
+use crate::engine::status::{DeploymentStatus, Usage};
+use crate::engine::vault::Change as VaultChange;
 use crate::error::{Issue, Report};
 use crate::image::{self, Store, StoreOptions};
 use crate::model::{self, Resource, Stack};
@@ -335,6 +338,10 @@ impl Platform for Local {
         list.await.map_err(|error| Report::new("INTERNAL", error.to_string()))?
     }
 
+    async fn change_vault(&self, deployment: &str, id: &str, change: &VaultChange) -> Result<Vec<String>, Report> {
+        vault::change(&self.layout, deployment, id, change)
+    }
+
     async fn prune(&self, dry_run: bool) -> Result<PruneReport, Report> {
         let Machine { helper, store, .. } = self.machine().await?;
         let (layout, helper, store, ids) = (self.layout.clone(), helper.clone(), store.clone(), self.ids.clone());
@@ -344,6 +351,10 @@ impl Platform for Local {
 
     async fn status(&self, deployment: &str) -> Result<DeploymentStatus, Report> {
         observe::status(&self.layout, deployment).await
+    }
+
+    async fn usage(&self, status: &DeploymentStatus) -> BTreeMap<String, Usage> {
+        usage::usage(&self.layout, &status.name, &status.resources).await
     }
 
     async fn watch(&self, deployment: &str) -> Result<Box<dyn StatusWatch>, Report> {

@@ -6,7 +6,7 @@ use super::layout::Layout;
 use super::version::Document;
 use crate::engine::failure;
 use crate::engine::plan::Observed;
-use crate::engine::status::{Condition, DeploymentStatus, ResourceStatus, State};
+use crate::engine::status::{Condition, DeploymentStatus, Limits, ResourceStatus, State};
 use crate::error::Report;
 use crate::supervisor::protocol::{LastExit, Phase, Status};
 use crate::supervisor::spec::{self, CURRENT, REMOVED};
@@ -98,6 +98,7 @@ fn daemon_status(dir: &Path, found: Found) -> ResourceStatus {
     let mut resource = ResourceStatus::new(id, "daemon", lifecycle, State::Failed);
     resource.image = run.as_ref().map(|run| run.image.clone());
     resource.digest = run.as_ref().map(|run| run.digest.clone());
+    resource.limits = run.as_ref().and_then(|run| Limits::new(run.limits.cpu_millis, run.limits.memory_bytes));
     match status {
         Ok(status) => {
             resource.state = match status.state {

@@ -83,9 +83,36 @@ pub struct ResourceStatus {
     pub last_exit: Option<ExitStatus>,
     /// When a crash-looping daemon is tried again.
     pub next_start_at: Option<String>,
+    /// What it may use, as far as it is limited.
+    pub limits: Option<Limits>,
+    /// What it uses, while it runs on this machine: given where `usage` was asked for.
+    pub usage: Option<Usage>,
     pub conditions: Vec<Condition>,
     /// What the cluster has complained about of late, the latest last; not there where it has not.
     pub events: Option<Vec<Notice>>,
+}
+
+/// What a daemon may use.
+#[napi(object, object_from_js = false, object_to_js = false)]
+#[cfg_attr(test, derive(serde::Deserialize), serde(deny_unknown_fields, rename_all = "camelCase"))]
+pub struct Limits {
+    /// Its share of the processor beside others, in cores; never a cap.
+    pub cpu_cores: Option<f64>,
+    /// The most memory that it may take, in bytes.
+    pub memory_bytes: Option<f64>,
+}
+
+/// What a daemon uses, all of its processes together.
+#[napi(object, object_from_js = false, object_to_js = false)]
+#[cfg_attr(test, derive(serde::Deserialize), serde(deny_unknown_fields, rename_all = "camelCase"))]
+pub struct Usage {
+    /// Processors, over the tenth of a second in which it was measured.
+    pub cpu_cores: f64,
+    /// Processor time of this run so far, in seconds.
+    pub cpu_seconds: f64,
+    /// Bytes of resident memory; of a daemon with a memory limit those that count towards it, without file cache that
+    /// nobody has touched of late.
+    pub memory_bytes: f64,
 }
 
 /// Something that the platform complained about.

@@ -11,6 +11,7 @@ use super::request::{Asked, place};
 use super::value::{answer, envelope};
 use crate::engine::manager::{Install, Uninstall};
 use crate::engine::manager_image::{self, Destination};
+use crate::engine::vault;
 use crate::engine::{self, Event, Events, Platform, Request};
 use crate::error::Report;
 use crate::image;
@@ -42,11 +43,12 @@ static CALLS: Handles<Call> = Handles::new();
 enum Operation {
     Plan(Request),
     Deploy(Request),
-    Status(String),
+    Status(String, bool),
     Restart(String, String),
     Rollback(String, String),
     Destroy(String, bool),
     List,
+    Vault(String, String, vault::Change),
     Images,
     Prune(bool),
     Install(Install),
@@ -54,7 +56,8 @@ enum Operation {
     Image(Destination, PathBuf, image::Options),
 }
 
-/// Takes `{operation, options, defaults, stack?, id?, data?, dryRun?, manager?}`; answers with the call's number.
+/// Takes `{operation, options, defaults, stack?, id?, usage?, data?, dryRun?, key?, value?, manager?}`; answers with the
+/// call's number.
 #[napi(skip_typescript)]
 pub fn engine_begin(request: String) -> String {
     answer(|| {
@@ -74,10 +77,11 @@ fn operation(asked: &Asked) -> Result<Operation, Report> {
     Ok(match asked.text("operation").as_str() {
         "plan" => Operation::Plan(asked.stack()?),
         "deploy" => Operation::Deploy(asked.stack()?),
-        "status" => Operation::Status(asked.deployment()?),
+        "status" => Operation::Status(asked.deployment()?, *asked.part("usage") == Raw::Bool(true)),
         "restart" => Operation::Restart(asked.deployment()?, asked.text("id")),
         "rollback" => Operation::Rollback(asked.deployment()?, asked.text("id")),
         "destroy" => Operation::Destroy(asked.deployment()?, *asked.part("data") == Raw::Bool(true)),
+        "vault" => Operation::Vault(asked.deployment()?, asked.text("id"), vault_change(&asked)?),
         "images" => Operation::Images,
         "prune" => Operation::Prune(*asked.part("dryRun") == Raw::Bool(true)),
         "installManager" => Operation::Install(options::install(asked.part("manager"))?),
@@ -88,6 +92,15 @@ fn operation(asked: &Asked) -> Result<Operation, Report> {
         }
         _ => Operation::List,
     })
+}
+
+fn vault_change(asked: &Asked) -> Result<vault::Change, Report> {
+    let change = match (asked.part("key"), asked.part("value")) {
+        (Raw::Undefined, _) => vault::Change::None,
+        (_, Raw::Undefined) => vault::Change::Remove { key: asked.text("key") },
+        _ => vault::Change::Set { key: asked.text("key"), value: asked.text("value") },
+    };
+    change.check(&asked.text("id")).map(|()| change)
 }
 
 fn begin(operation: Operation, mut platform: Box<dyn Platform>, timeout: Duration) -> u32 {
@@ -151,11 +164,12 @@ async fn run(platform: &dyn Platform, operation: &Operation, events: &Events) ->
     let written = match operation {
         Operation::Plan(request) => to_raw_value(&engine::plan_only(platform, request, events).await?),
         Operation::Deploy(request) => to_raw_value(&engine::deploy(platform, request, events).await?),
-        Operation::Status(name) => to_raw_value(&platform.status(name).await?),
+        Operation::Status(name, usage) => to_raw_value(&engine::status(platform, name, *usage).await?),
         Operation::Restart(name, id) => to_raw_value(&platform.restart(name, id, events).await?),
         Operation::Rollback(name, id) => to_raw_value(&engine::rollback(platform, name, id, events).await?),
         Operation::Destroy(name, data) => to_raw_value(&engine::destroy(platform, name, *data, events).await?),
         Operation::List => to_raw_value(&platform.list().await?),
+        Operation::Vault(name, id, change) => to_raw_value(&platform.change_vault(name, id, change).await?),
         Operation::Images => to_raw_value(&platform.images().await?),
         Operation::Prune(dry_run) => to_raw_value(&platform.prune(*dry_run).await?),
         Operation::Install(wanted) => to_raw_value(&platform.install_manager(wanted, events).await?),

@@ -3,7 +3,6 @@
 //! This process stays outside the pid namespace, as the program's parent, and passes on how it ended. Who asked may have
 //! gone by then: the program goes on, and ends with its daemon at the latest.
 
-use super::daemon::limited;
 use super::lock;
 use super::spec::{self, CURRENT, Document};
 use super::terminal::Terminal;
@@ -57,7 +56,7 @@ fn attempt(dir: &Path, pid: Pid, terminal: bool, command: Vec<String>, report: &
         return Err(not_running());
     }
     let spec = spec::read::<Document>(&dir.join(CURRENT))?.run;
-    if let Ok(group) = spec::read::<Group>(&dir.join(limited::FILE)) {
+    if let Ok(group) = spec::read::<Group>(&dir.join(spec::CGROUP)) {
         group.enter()?;
     }
     namespaces.enter_beside(pid)?;

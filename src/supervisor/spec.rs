@@ -16,6 +16,8 @@ pub const CURRENT: &str = "spec.json";
 pub const NEXT: &str = "next.json";
 /// The version that ran before.
 pub const PREVIOUS: &str = "previous.json";
+/// The control group that its supervisor made for it, where it has limits.
+pub const CGROUP: &str = "cgroup.json";
 /// Says that the daemon is not wanted any more.
 pub const REMOVED: &str = "removed";
 

@@ -8,7 +8,7 @@
 //! Ends:      `exit=CODE` `crash=SIGNAL` `upto=RUNS:CODE` (exits while it has run at most so often)
 //! Reads:     `cat` (tells standard input, to its end) `tty` (whether it has a terminal, and how large, once that is known)
 //! Asks:      `call=NUMBER[:ARGUMENT]` (a system call, with zeros behind; tells its errno, 0 where it was done)
-//! Takes:     `eat=BYTES` (memory, all of it really)
+//! Takes:     `eat=BYTES` (memory, all of it really) `spin` (a processor, for ever)
 //! Signals:   `ignore=SIGNAL` `catch` (tells which signal came, exits with 0) `catch=MS` (takes so long over it)
 //! Processes: `orphan=TEXT` (a grandchild that sleeps, in a session of its own) `zombies=COUNT` (orphans that end)
 //! Time:      `wait=MS` `ready` (sd_notify(3)) `sleep`
@@ -208,6 +208,9 @@ fn main() {
                     sleep(millis(with));
                 }
             }
+            "spin" => loop {
+                std::hint::spin_loop();
+            },
             "exit" => exit(with.parse().expect("an exit code")),
             "upto" => {
                 let (most, code) = with.split_once(':').expect("RUNS:CODE");

@@ -7,9 +7,6 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
-/// Says which group there is, for whoever comes after a supervisor that was killed.
-pub const FILE: &str = "cgroup.json";
-
 /// The group, and what is known of it.
 #[derive(Default)]
 pub struct Limited {
@@ -24,7 +21,7 @@ pub struct Limited {
 impl Limited {
     /// What a predecessor has left.
     pub fn found(dir: &Path) -> Limited {
-        Limited { group: spec::read(&dir.join(FILE)).ok(), ..Limited::default() }
+        Limited { group: spec::read(&dir.join(spec::CGROUP)).ok(), ..Limited::default() }
     }
 
     /// The group that a start under these limits belongs in; `None` where there are none, or they cannot be had.
@@ -56,8 +53,8 @@ impl Limited {
 
     fn note(&self, dir: &Path) {
         let noted = match &self.group {
-            Some(group) => spec::write(&dir.join(FILE), group),
-            None => fs::remove_file(dir.join(FILE)).or(Ok(())),
+            Some(group) => spec::write(&dir.join(spec::CGROUP), group),
+            None => fs::remove_file(dir.join(spec::CGROUP)).or(Ok(())),
         };
         if let Err(error) = noted {
             eprintln!("{error}");
