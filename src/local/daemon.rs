@@ -1,6 +1,6 @@
 //! Bringing one daemon up, to another version, or away, by way of its folder and its supervisor.
 
-use super::control::Conversation;
+use super::control::{self, Conversation, UNRESPONSIVE};
 use super::helper::Helper;
 use super::layout::{Layout, unusable};
 use super::version::Document;
@@ -22,6 +22,8 @@ use std::time::Duration;
 const LAST_LINES: usize = 20;
 /// Between two looks for something that nobody tells us of.
 const LOOK: Duration = Duration::from_millis(1);
+/// How many supervisors may go away over one update.
+const ATTEMPTS: u32 = 5;
 
 /// One daemon's folder, and the means to change what happens there.
 pub struct DaemonDir<'a> {
@@ -98,18 +100,50 @@ impl DaemonDir<'_> {
     }
 
     async fn update(&self, document: &Document, action: Action, events: &Events) -> Result<(), Report> {
-        let dir = self.path();
         let began = time::rfc3339(time::wall());
         self.helper.scan().await?;
-        spec::write(&dir.join(NEXT), document).map_err(|error| unusable(&dir, &error))?;
         events.resource(self.id, action, "updating", None);
-        let mut conversation = self.talk(Op::Update).await?;
-        match conversation.next().await? {
-            Reply::Refused(failure) => return Err(failure.into()),
-            _ => self.until_up(&mut conversation, document, &began).await?,
-        }
+        let mut conversation = self.ask_to_update(document).await?;
+        self.until_up(&mut conversation, document, &began).await?;
         events.resource(self.id, action, "running", None);
         Ok(())
+    }
+
+    /// Has the supervisor take up this version. One that goes away over it, or is stopped and therefore ended, may have
+    /// done so or not: the folder says which.
+    async fn ask_to_update(&self, document: &Document) -> Result<Conversation, Report> {
+        let dir = self.path();
+        for attempt in 1.. {
+            spec::write(&dir.join(NEXT), document).map_err(|error| unusable(&dir, &error))?;
+            let error = match self.talk(Op::Update).await {
+                Err(error) => error,
+                Ok(mut conversation) => match conversation.next().await {
+                    Ok(Reply::Refused(failure)) => return Err(failure.into()),
+                    Ok(_) => return Ok(conversation),
+                    Err(error) => {
+                        self.replace(conversation, &error).await?;
+                        error
+                    }
+                },
+            };
+            let taken_up = self.document().is_some_and(|there| there.run.version == document.run.version);
+            if taken_up && !dir.join(NEXT).exists() {
+                return self.talk(Op::Watch).await;
+            }
+            if attempt == ATTEMPTS {
+                let _ = fs::remove_file(dir.join(NEXT));
+                return Err(error);
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// Ends the supervisor that was spoken with where it does not answer, and sees to it that there is another one.
+    async fn replace(&self, conversation: Conversation, error: &Report) -> Result<(), Report> {
+        if error.code == UNRESPONSIVE {
+            conversation.end_peer().await;
+        }
+        self.helper.scan().await
     }
 
     /// Stops the daemon and starts it again.
@@ -119,18 +153,24 @@ impl DaemonDir<'_> {
         let document = self.document().ok_or_else(|| failure::no_daemon(self.deployment, self.id, &[]))?;
         let began = time::rfc3339(time::wall());
         events.resource(self.id, action, "restarting", None);
-        let mut conversation = match Conversation::begin(&dir, CONTROL, Op::Restart).await {
-            Ok(mut conversation) => {
-                if let Reply::Refused(failure) = conversation.next_soon().await? {
-                    return Err(failure.into());
+        let asked = match Conversation::begin(&dir, CONTROL, Op::Restart).await {
+            Ok(mut conversation) => match conversation.next_soon().await {
+                Ok(Reply::Refused(failure)) => return Err(failure.into()),
+                Ok(_) => Some(conversation),
+                Err(error) => {
+                    self.replace(conversation, &error).await?;
+                    None
                 }
-                conversation
-            }
-            // Nobody keeps it: once somebody does, it is started without being asked for.
+            },
             Err(_) => {
                 self.helper.scan().await?;
-                self.talk(Op::Watch).await?
+                None
             }
+        };
+        let mut conversation = match asked {
+            Some(conversation) => conversation,
+            // Nobody kept it: once somebody does, it is started without being asked for.
+            None => self.talk(Op::Watch).await?,
         };
         self.until_up(&mut conversation, &document, &began)
             .await
@@ -176,9 +216,15 @@ impl DaemonDir<'_> {
         {
             return Err(unusable(&dir, &error));
         }
+        let mut asked = false;
         while dir.exists() {
             // Asked again now and then: a scanner that is killed over its last daemon has nobody to start it again.
             self.helper.scan_while(|| dir.exists()).await?;
+            if asked {
+                // One that does not listen does not end by itself.
+                let _ = control::call_or_end(&dir, CONTROL, Op::Status).await;
+            }
+            asked = true;
             let mut wait = LOOK;
             while dir.exists() && wait < Duration::from_secs(1) {
                 tokio::time::sleep(wait.min(Duration::from_millis(20))).await;
@@ -189,13 +235,18 @@ impl DaemonDir<'_> {
         Ok(())
     }
 
-    /// Reaches the supervisor, which may just be starting.
+    /// Reaches the supervisor, which may just be starting, by a scanner that may have to be replaced first.
     async fn talk(&self, op: Op) -> Result<Conversation, Report> {
         let patience = time::monotonic() + Duration::from_secs(5);
+        let mut next_scan = time::monotonic() + Duration::from_secs(1);
         loop {
             match Conversation::begin(&self.path(), CONTROL, op).await {
                 Err(_) if time::monotonic() < patience => tokio::time::sleep(LOOK).await,
                 other => return other,
+            }
+            if time::monotonic() > next_scan {
+                self.helper.scan().await?;
+                next_scan = time::monotonic() + Duration::from_secs(1);
             }
         }
     }
@@ -210,8 +261,12 @@ impl DaemonDir<'_> {
                 Ok(Reply::Status(status)) => status,
                 Ok(Reply::Refused(failure)) => return Err(failure.into()),
                 Ok(Reply::Accepted) => continue,
-                // The supervisor was killed: the scanner starts another one, which we ask the same.
-                Err(_) => {
+                // The supervisor was killed, or is stopped and killed now: the scanner starts another one, which we ask
+                // the same.
+                Err(error) => {
+                    if error.code == UNRESPONSIVE {
+                        conversation.end_peer().await;
+                    }
                     *conversation = self.talk(Op::Watch).await?;
                     continue;
                 }

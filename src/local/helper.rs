@@ -1,6 +1,6 @@
 //! The helper program, in the state directory's own copy: its short errands, and the scanner.
 
-use super::control;
+use super::control::{self, UNRESPONSIVE};
 use super::layout::{Layout, make_dir, unusable};
 use crate::error::Report;
 use crate::model::names::fingerprint;
@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// How long a scanner may take until it can be reached.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The installed helper of one state directory.
 #[derive(Debug, Clone)]
@@ -139,14 +142,20 @@ impl Helper {
 
     /// The same while `needed` says so: a scanner that has nothing left to keep ends, and cannot be reached then.
     pub async fn scan_while(&self, needed: impl Fn() -> bool + Send) -> Result<(), Report> {
-        let patience = time::monotonic() + Duration::from_secs(5);
+        let mut patience = time::monotonic() + PATIENCE;
         let mut pause = Duration::ZERO;
+        let mut replaced = false;
         loop {
-            let error = match control::call(self.layout.root(), SCANNER, Op::Scan).await {
+            let error = match control::call_or_end(self.layout.root(), SCANNER, Op::Scan).await {
                 Ok(_) => return Ok(()),
                 Err(_) if !needed() => return Ok(()),
                 Err(error) => error,
             };
+            if error.code == UNRESPONSIVE && !replaced {
+                // It took its time, and is gone now.
+                patience = time::monotonic() + PATIENCE;
+                replaced = true;
+            }
             if time::monotonic() > patience {
                 let root = self.layout.root().display();
                 let message = format!("the scanner of {root} cannot be reached: {}", error.message);

@@ -226,6 +226,8 @@ impl Kept {
         match &self.supervisor {
             Some((_, handle, _)) if (unwanted || ending) && !self.told_to_end => {
                 self.told_to_end = process::pidfd_kill(handle, libc::SIGTERM).is_ok();
+                // One that somebody has stopped hears it only now.
+                let _ = process::pidfd_kill(handle, libc::SIGCONT);
             }
             None if unwanted && now >= self.not_before => self.remove(),
             None if !unwanted && ending => return false,

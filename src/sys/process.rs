@@ -116,6 +116,13 @@ pub fn pidfd_kill(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
     check_long(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
 }
 
+/// Whether a process was stopped by a signal (SIGSTOP), and does nothing until it is continued.
+pub fn is_stopped(pid: Pid) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // proc_pid_stat(5): the state comes after the name, which may hold anything but ends at the last parenthesis.
+    stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
+}
+
 /// Moves this process into a namespace.
 pub fn setns(namespace: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
     check(unsafe { libc::setns(namespace.as_raw_fd(), kind) }).map(drop)

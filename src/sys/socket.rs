@@ -3,6 +3,7 @@
 use super::{c_path, check};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -32,10 +33,35 @@ pub fn listen(dir: &Path, name: &str) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Connects to the socket `name` in `dir`.
+/// Connects to the socket `name` in `dir`. Neither this nor the stream waits for anybody: `WouldBlock` says that too many
+/// others wait to be accepted, as they do where the listener is stopped.
 pub fn connect(dir: &Path, name: &str) -> io::Result<UnixStream> {
     let (_dir, path) = short_path(dir, name)?;
-    UnixStream::connect(path)
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let fd = check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let stream = unsafe { UnixStream::from_raw_fd(fd) };
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.len() >= address.sun_path.len() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket's name is too long"));
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    let size = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    check(unsafe { libc::connect(stream.as_raw_fd(), (&raw const address).cast(), size) })?;
+    Ok(stream)
+}
+
+/// The process that listens on the other side: the one that made it do so, whoever has it now.
+pub fn listener_of(stream: &impl AsRawFd) -> Option<i32> {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    let (fd, value) = (stream.as_raw_fd(), (&raw mut credentials).cast());
+    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, value, &raw mut size) }).ok()?;
+    (credentials.pid > 0).then_some(credentials.pid)
 }
 
 /// A connected pair of sockets that keep message borders.
