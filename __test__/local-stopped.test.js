@@ -7,6 +7,8 @@ const alien = require("@alienplatform/core")
 const { allLines, daemon, eventually, isAlive, stackOf, testBed, until } = require("./lib/bed.js")
 const { stateOf, treeOf } = require("./lib/tree.js")
 
+jest.setTimeout(60_000)
+
 const bed = testBed()
 const tree = treeOf(bed)
 let image

@@ -3,7 +3,7 @@
 //! It is called by the addon and by itself, not by people; still it says what it takes.
 
 use alien_core::sandbox::{copy, ids, own, probe};
-use alien_core::supervisor::{exec, scanner, supervise};
+use alien_core::supervisor::{Work, exec, go_on, handover, scanner, supervise};
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
@@ -12,6 +12,8 @@ use std::process::ExitCode;
 const USAGE: &str = "usage:
   alien-supervisor scan STATE_DIR             keep every daemon of a state directory; detaches
   alien-supervisor run STATE_DIR DAEMON_DIR   keep one daemon
+                                              both go on with what another version wrote to the descriptor that may follow
+  alien-supervisor check scan|run             whether this version could go on with that; it is on standard input
   alien-supervisor probe SCRATCH_DIR IDS      try what this machine allows; JSON on stdout
   alien-supervisor exec DAEMON_DIR PID KIND -- PROGRAM [ARGUMENT...]
                                               run a program beside a daemon's, whose pid that is; KIND is plain or
@@ -35,7 +37,11 @@ fn run(arguments: &[OsString]) -> io::Result<()> {
     let ids = |text: &str| serde_json::from_str::<ids::Ids>(text).map_err(io::Error::other);
     match words[..] {
         ["scan", _] => scanner::start(path(1)),
+        ["scan", _, handed] => scanner::go_on(path(1), handed),
         ["run", _, _] => supervise(path(1), path(2)),
+        ["run", _, _, handed] => go_on(path(1), path(2), handed),
+        ["check", "scan"] => handover::read::<scanner::Work>(io::stdin()).map(drop),
+        ["check", "run"] => handover::read::<Work>(io::stdin()).map(drop),
         ["probe", _, text] => {
             println!("{}", serde_json::to_string(&probe::run(path(1), &ids(text)?))?);
             Ok(())

@@ -152,6 +152,7 @@ impl DaemonDir<'_> {
         // It was there a moment ago: somebody is removing it.
         let document = self.document().ok_or_else(|| failure::no_daemon(self.deployment, self.id, &[]))?;
         let began = time::rfc3339(time::wall());
+        self.helper.renew().await;
         events.resource(self.id, action, "restarting", None);
         let asked = match Conversation::begin(&dir, CONTROL, Op::Restart).await {
             Ok(mut conversation) => match conversation.next_soon().await {

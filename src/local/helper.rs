@@ -6,9 +6,11 @@ use crate::error::Report;
 use crate::model::names::fingerprint;
 use crate::sandbox::ids::Ids;
 use crate::sandbox::probe::Capability;
-use crate::supervisor::protocol::{Op, SCANNER};
+use crate::supervisor::handover::{self, CURRENT, PROGRAM};
+use crate::supervisor::protocol::{Op, Reply, SCANNER};
+use crate::supervisor::{lock, scanner};
 use crate::sys::file::put;
-use crate::sys::time;
+use crate::sys::{process, time};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
@@ -20,6 +22,9 @@ use std::time::Duration;
 
 /// How long a scanner may take until it can be reached.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Beside each program: the release of the package that it came with.
+const RELEASE: &str = "release";
 
 /// The installed helper of one state directory.
 #[derive(Debug, Clone)]
@@ -73,11 +78,56 @@ fn copy_in(packaged: &Path, place: impl Fn(&str) -> PathBuf) -> Result<(PathBuf,
     Ok((program, digest))
 }
 
+/// What orders releases: three numbers, and that a pre-release comes before its release (semver.org, 11).
+fn release(text: &str) -> ([u64; 3], bool, &str) {
+    let (version, _) = text.trim().split_once('+').unwrap_or((text.trim(), ""));
+    let (numbers, before) = version.split_once('-').unwrap_or((version, ""));
+    let mut parts = numbers.split('.').map(|part| part.parse().unwrap_or(0));
+    ([(); 3].map(|()| parts.next().unwrap_or(0)), before.is_empty() && !version.is_empty(), before)
+}
+
 impl Helper {
     /// Copies the package's helper into the state directory, unless this very one is there.
     pub fn install(layout: &Layout, packaged: &Path) -> Result<Helper, Report> {
-        let (program, digest) = copy_in(packaged, |digest| layout.bin().join(digest).join("alien-supervisor"))?;
+        let (program, digest) = copy_in(packaged, |digest| layout.bin().join(digest).join(PROGRAM))?;
+        let release = program.with_file_name(RELEASE);
+        if !release.exists() {
+            let write = |file: &mut fs::File| file.write_all(env!("CARGO_PKG_VERSION").as_bytes());
+            put(&release, 0o600, write).map_err(|error| unusable(&release, &error))?;
+        }
         Ok(Helper { layout: layout.clone(), program, digest })
+    }
+
+    /// The program that the tree is to run from now on: ours, unless it is a later release's already.
+    fn make_current(&self) -> io::Result<PathBuf> {
+        let bin = self.layout.bin();
+        let link = bin.join(CURRENT);
+        if let Ok(there) = fs::read_link(&link) {
+            let program = bin.join(&there).join(PROGRAM);
+            let its = fs::read_to_string(program.with_file_name(RELEASE)).unwrap_or_default();
+            let is_later = release(&its) > release(env!("CARGO_PKG_VERSION"));
+            if program.exists() && (is_later || program == self.program) {
+                return Ok(program);
+            }
+        }
+        let aside = bin.join(format!(".{CURRENT}.{}", process::random_name()?));
+        std::os::unix::fs::symlink(&self.digest, &aside)?;
+        fs::rename(&aside, &link).inspect_err(|_| drop(fs::remove_file(&aside)))?;
+        Ok(self.program.clone())
+    }
+
+    /// Has a tree that runs another program than it should become that one. No daemon is touched. One that cannot goes on
+    /// as it is.
+    pub async fn renew(&self) {
+        let Ok(program) = self.make_current() else { return };
+        let root = self.layout.root();
+        let Some(scanner) = lock::holder(&root.join(scanner::LOCK)) else { return };
+        if !handover::runs(&scanner.to_string(), &program)
+            && control::call_or_end(root, SCANNER, Op::Renew).await.is_ok()
+        {
+            // Who answers now is the new one.
+            let _ = control::call(root, SCANNER, Op::Scan).await;
+        }
     }
 
     /// The program.
@@ -85,9 +135,10 @@ impl Helper {
         &self.program
     }
 
-    /// Whether this is the folder that it lies in.
+    /// Whether this is the folder that it lies in, or the one that the tree runs.
     pub fn is_in(&self, dir: &Path) -> bool {
-        self.program.parent() == Some(dir)
+        let current = fs::read_link(self.layout.bin().join(CURRENT));
+        self.program.parent() == Some(dir) || current.is_ok_and(|name| self.layout.bin().join(name) == dir)
     }
 
     /// Copies another program of the package into a folder of its own beside the helper, as the whole of an image.
@@ -147,6 +198,7 @@ impl Helper {
         let mut replaced = false;
         loop {
             let error = match control::call_or_end(self.layout.root(), SCANNER, Op::Scan).await {
+                Ok(Reply::Refused(failure)) => return Err(failure.into()),
                 Ok(_) => return Ok(()),
                 Err(_) if !needed() => return Ok(()),
                 Err(error) => error,
@@ -166,7 +218,10 @@ impl Helper {
             tokio::time::sleep(pause).await;
             pause = Duration::from_millis(2);
             let (helper, root) = (self.clone(), self.layout.root().to_owned());
-            let start = move || helper.run([OsStr::new("scan"), root.as_os_str()]);
+            let start = move || {
+                let program = helper.make_current().unwrap_or_else(|_| helper.program.clone());
+                Helper { program, ..helper }.run([OsStr::new("scan"), root.as_os_str()])
+            };
             tokio::task::spawn_blocking(start).await.map_err(|error| Report::new("INTERNAL", error.to_string()))??;
         }
     }
@@ -189,5 +244,19 @@ impl Helper {
             return Err(Report::new("HELPER_FAILED", format!("the helper program failed: {said}")));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::release;
+
+    #[test]
+    fn releases_are_in_their_order() {
+        let order = ["", "0.1.0-rc.1", "0.1.0", "0.1.1+build", "0.2.0-alpha", "0.2.0-beta", "0.2.0", "0.10.0", "1.0.0"];
+        for pair in order.windows(2) {
+            assert!(release(pair[0]) < release(pair[1]), "{pair:?}");
+        }
+        assert_eq!(release("0.1.0\n"), release("0.1.0+other"));
     }
 }

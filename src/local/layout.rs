@@ -1,7 +1,9 @@
 //! Where things are in a state directory.
 //!
 //! ```text
-//! <state>/bin/<digest>/alien-supervisor   the helper that runs: a package may be removed under it
+//! <state>/bin/<digest>/alien-supervisor   a helper: a package may be removed under it
+//! <state>/bin/<digest>/release            the package's version that it came with
+//! <state>/bin/current                     a link to the digest that the tree runs, or is to
 //! <state>/store/                          images, shared by all deployments
 //! <state>/deployments/<name>/             one deployment
 //!     deployment.json                     its stack's id and the order of its resources

@@ -34,7 +34,7 @@ use crate::image::{self, Store, StoreOptions};
 use crate::model::{self, Resource, Stack};
 use crate::preflight::{Check, Status};
 use crate::sandbox::ids::Ids;
-use crate::supervisor::spec;
+use crate::supervisor::{scanner, spec};
 use async_trait::async_trait;
 use commands::Commands;
 use daemon::DaemonDir;
@@ -160,7 +160,12 @@ impl Platform for Local {
 
     async fn lock(&self, deployment: &str, events: &Events) -> Result<Box<dyn Lock>, Report> {
         self.layout.make()?;
-        Ok(Box::new(deployment::lock(&self.layout, deployment, events).await?))
+        let lock = deployment::lock(&self.layout, deployment, events).await?;
+        // Who changes something brings its own version along. Where there is nothing, nothing is brought.
+        if self.layout.root().join(scanner::LOCK).exists() {
+            self.machine().await?.helper.renew().await;
+        }
+        Ok(Box::new(lock))
     }
 
     async fn observe(&self, deployment: &str) -> Result<Vec<Observed>, Report> {

@@ -36,7 +36,7 @@ mod user;
 use crate::sys::process::{self, Pid};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 /// Everything that decides how the sandbox looks; two equal values can share one sandbox.
@@ -151,6 +151,18 @@ impl Namespaces {
                 (open("mnt")?, libc::CLONE_NEWNS),
             ],
         })
+    }
+
+    /// Their descriptors: user, ipc, uts, mount.
+    pub fn descriptors(&self) -> [RawFd; 4] {
+        let [ipc, uts, mnt] = self.others.each_ref().map(|(namespace, _)| namespace.as_raw_fd());
+        [self.user.as_raw_fd(), ipc, uts, mnt]
+    }
+
+    /// Those behind descriptors that were open already, in the same order.
+    pub fn adopted([user, ipc, uts, mnt]: [OwnedFd; 4]) -> Self {
+        let others = [(ipc, libc::CLONE_NEWIPC), (uts, libc::CLONE_NEWUTS), (mnt, libc::CLONE_NEWNS)];
+        Namespaces { user, others }
     }
 
     /// Moves this process inside: its root, user and rights are then those of the sandbox's root user.

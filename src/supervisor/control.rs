@@ -4,7 +4,9 @@ use super::protocol::{Op, Reply, Request, VERSION};
 use crate::sandbox::Failure;
 use crate::sys::poll::PollSet;
 use crate::sys::socket;
+use serde::Deserialize;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -37,6 +39,11 @@ impl Server {
     /// Listens on the socket `name` in `dir`.
     pub fn new(dir: &Path, name: &str) -> io::Result<Self> {
         Ok(Server { listener: socket::listen(dir, name)?, callers: Vec::new(), last_id: 0 })
+    }
+
+    /// Goes on with a socket that listens already. Callers who had been accepted call again.
+    pub fn adopted(listener: OwnedFd) -> Self {
+        Server { listener: listener.into(), callers: Vec::new(), last_id: 0 }
     }
 
     /// Adds what is to be waited on.
@@ -95,6 +102,31 @@ impl Server {
     }
 }
 
+/// Why a request is not understood: whose turn it is to be upgraded.
+fn mismatch(line: &[u8]) -> Failure {
+    #[derive(Deserialize)]
+    struct Any {
+        v: u32,
+    }
+    let (who, hint) = match serde_json::from_slice::<Any>(line) {
+        Ok(Any { v }) if v < VERSION => (
+            "a newer version of @alienplatform/core keeps this state directory",
+            "upgrade @alienplatform/core here to the version that deployed last",
+        ),
+        _ => (
+            "an older version of @alienplatform/core keeps this state directory, and does not know this call",
+            "deploy again with the newer version; where that does not help, stop the scanner (SIGTERM) and deploy",
+        ),
+    };
+    Failure::new("PROTOCOL_MISMATCH", who).hint(hint)
+}
+
+impl AsRawFd for Server {
+    fn as_raw_fd(&self) -> RawFd {
+        self.listener.as_raw_fd()
+    }
+}
+
 impl Caller {
     fn read(&mut self) -> Option<Op> {
         let mut buffer = [0; MAX_REQUEST];
@@ -114,10 +146,7 @@ impl Caller {
         match serde_json::from_slice::<Request>(&line) {
             Ok(Request { v: VERSION, op }) => Some(op),
             _ => {
-                let failure =
-                    Failure::new("PROTOCOL_MISMATCH", "this supervisor speaks another version of the protocol")
-                        .hint("use the same version of @alienplatform/core for every call on one state directory");
-                self.send(&Reply::Refused(failure));
+                self.send(&Reply::Refused(mismatch(&line)));
                 self.stream = None;
                 None
             }

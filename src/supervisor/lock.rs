@@ -8,12 +8,25 @@ use crate::sys::process::{self, Pid};
 use crate::sys::{self, Context};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// A lock that is held until this is dropped or the process ends.
-pub struct Lock(#[allow(dead_code, reason = "held, never read")] File);
+pub struct Lock(File);
+
+impl Lock {
+    /// One that this process holds already, by the file that it was taken with.
+    pub fn adopted(file: OwnedFd) -> Lock {
+        Lock(file.into())
+    }
+}
+
+impl AsRawFd for Lock {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
 
 fn whole_file(kind: libc::c_int) -> libc::flock {
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };

@@ -24,6 +24,9 @@
 //! The init asks the kernel to be killed with its supervisor, and a pid namespace dies with its init: there is never
 //! a second copy of a daemon.
 //!
+//! All of them run one program, the state directory's own copy of it. A newer version of the package has scanner and
+//! supervisors execute its program in place, without touching a daemon: see [`handover`]. An older one leaves them alone.
+//!
 //! | file of a daemon's folder | written by | holds |
 //! |---|---|---|
 //! | `spec.json` | deploy, for a new daemon; else the supervisor | the [`spec::Document`] that runs |
@@ -40,6 +43,7 @@ mod child;
 mod control;
 mod daemon;
 pub mod exec;
+pub mod handover;
 mod init;
 mod inside;
 pub mod lock;
@@ -51,4 +55,5 @@ pub mod spec;
 mod state;
 mod terminal;
 
-pub use daemon::supervise;
+pub use daemon::handed::Work;
+pub use daemon::{go_on, supervise};

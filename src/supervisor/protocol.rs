@@ -2,7 +2,7 @@
 //!
 //! A supervisor's `control.sock` takes a [`Request`] and answers with [`Reply`]s. `status` has one reply; `watch` has
 //! one now and one at every change, until the caller hangs up; `update` and `restart` reply once they are accepted (or
-//! refused) and then go on as `watch` does. The scanner's socket takes `scan` and replies once it has looked.
+//! refused) and then go on as `watch` does. The scanner's socket takes `scan` and replies once it has looked. Both take `renew`.
 
 use crate::sandbox::Failure;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,8 @@ pub enum Op {
     Update,
     /// To the scanner: look at the folders again.
     Scan,
+    /// Become the program that the state directory wants, as soon as nothing is half done; see `handover`.
+    Renew,
 }
 
 /// An answer.

@@ -2,17 +2,19 @@
 
 use super::control::Server;
 use super::daemon::limited;
+use super::handover::{self, adopt};
 use super::lock;
-use super::protocol::{Op, Reply, SCANNER};
+use super::protocol::{CONTROL, Op, Reply, Request, SCANNER, VERSION};
 use super::spec::{self, Document};
 use crate::sandbox::ids::{self, Ids};
 use crate::sandbox::{Failure, copy};
 use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Fork, Pid};
-use crate::sys::{Context, signal, socket, time};
+use crate::sys::{Context, memory, signal, socket, time};
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,6 +27,8 @@ pub const LOG: &str = "scanner.log";
 /// A supervisor that ended this soon after its start is not started again at once.
 const THROTTLE: Duration = Duration::from_secs(1);
 
+const SIGNALS: [i32; 2] = [libc::SIGCHLD, libc::SIGTERM];
+
 /// One daemon's folder, and who looks after it.
 struct Kept {
     dir: PathBuf,
@@ -35,6 +39,8 @@ struct Kept {
     /// Nothing is tried before this.
     not_before: Duration,
     told_to_end: bool,
+    /// Whether its supervisor runs the program that it should, or was told to.
+    is_current: bool,
 }
 
 struct Scanner {
@@ -42,6 +48,28 @@ struct Scanner {
     server: Server,
     kept: Vec<Kept>,
     ending: bool,
+    /// Whether it was asked to become another program.
+    renewal: bool,
+}
+
+/// Everything that a scanner knows and holds, for another program; descriptors by their numbers.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Work {
+    lock: RawFd,
+    server: RawFd,
+    ending: bool,
+    kept: Vec<HandedKept>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HandedKept {
+    dir: PathBuf,
+    supervisor: Option<(Pid, RawFd, Duration)>,
+    remover: Option<Pid>,
+    not_before: Duration,
+    told_to_end: bool,
 }
 
 /// Starts a scanner for `state_dir`, detached from this process; returns once it listens. Fine if one is there already.
@@ -68,9 +96,7 @@ pub fn start(state_dir: &Path) -> io::Result<()> {
         Ok(None) => process::exit_now(0),
         Ok(Some((mut scanner, lock, signals))) => {
             drop(tell);
-            if let Err(error) = scanner.run(&signals) {
-                eprintln!("the scanner ends: {error}");
-            }
+            scanner.keep(&signals, &lock);
             drop(lock);
             process::exit_now(0)
         }
@@ -79,6 +105,31 @@ pub fn start(state_dir: &Path) -> io::Result<()> {
             process::exit_now(1)
         }
     }
+}
+
+/// Goes on as the scanner of `state_dir` where another program in this process has left off; it wrote that to `descriptor`.
+pub fn go_on(state_dir: &Path, descriptor: &str) -> io::Result<()> {
+    let signals = signal::descriptor(&SIGNALS)?;
+    let Work { lock, server, ending, kept } = handover::take_over(descriptor)?;
+    let lock = lock::Lock::adopted(adopt(lock)?);
+    let kept = kept.into_iter().map(|kept| {
+        let supervisor = match kept.supervisor {
+            Some((pid, handle, started)) => Some((pid, adopt(handle)?, started)),
+            None => None,
+        };
+        Ok(Kept {
+            dir: kept.dir,
+            supervisor,
+            remover: kept.remover,
+            not_before: kept.not_before,
+            told_to_end: kept.told_to_end,
+            is_current: false,
+        })
+    });
+    let kept = kept.collect::<io::Result<_>>()?;
+    let server = Server::adopted(adopt(server)?);
+    Scanner { state_dir: state_dir.to_owned(), server, kept, ending, renewal: false }.keep(&signals, &lock);
+    Ok(())
 }
 
 /// Lets go of everything that belongs to whoever called: terminal, folder, environment, descriptors.
@@ -108,15 +159,24 @@ impl Scanner {
     /// `None` where another scanner has this state directory.
     fn new(state_dir: &Path) -> io::Result<Option<(Self, lock::Lock, OwnedFd)>> {
         let Some(lock) = lock::take(&state_dir.join(LOCK))? else { return Ok(None) };
-        let signals = signal::descriptor(&[libc::SIGCHLD, libc::SIGTERM])?;
+        let signals = signal::descriptor(&SIGNALS)?;
         let server = Server::new(state_dir, SCANNER)?;
-        let scanner = Scanner { state_dir: state_dir.to_owned(), server, kept: Vec::new(), ending: false };
+        let scanner =
+            Scanner { state_dir: state_dir.to_owned(), server, kept: Vec::new(), ending: false, renewal: false };
         Ok(Some((scanner, lock, signals)))
     }
 
-    fn run(&mut self, signals: &OwnedFd) -> io::Result<()> {
+    fn keep(&mut self, signals: &OwnedFd, lock: &lock::Lock) {
+        if let Err(error) = self.run(signals, lock) {
+            eprintln!("the scanner ends: {error}");
+        }
+    }
+
+    fn run(&mut self, signals: &OwnedFd, lock: &lock::Lock) -> io::Result<()> {
         let mut set = PollSet::default();
         self.look();
+        // What comes now is waiting, and needs little of what beginning took.
+        memory::release();
         loop {
             if self.kept.is_empty() {
                 // Who deploys writes the folder first and calls then: one last look sees what came meanwhile, and a
@@ -146,12 +206,42 @@ impl Scanner {
                         self.look();
                         Reply::Accepted
                     }
+                    Op::Renew => {
+                        self.renewal = true;
+                        Reply::Accepted
+                    }
                     _ => Reply::Refused(Failure::new("WRONG_SOCKET", "a scanner only scans")),
                 };
                 self.server.reply(caller, &reply, false);
             }
             self.tend_all();
+            if std::mem::take(&mut self.renewal)
+                && let Err(error) = self.renew(lock)
+            {
+                eprintln!("the scanner stays the program that it is: {error}");
+            }
         }
+    }
+
+    /// Becomes the program that the state directory wants, if that is another one. That then tells the supervisors.
+    fn renew(&mut self, lock: &lock::Lock) -> io::Result<()> {
+        let Some(program) = handover::newer(&self.state_dir)? else {
+            self.kept.iter_mut().for_each(|kept| kept.is_current = false);
+            self.tend_all();
+            return Ok(());
+        };
+        let kept = self.kept.iter().map(|kept| HandedKept {
+            dir: kept.dir.clone(),
+            supervisor: kept.supervisor.as_ref().map(|(pid, handle, started)| (*pid, handle.as_raw_fd(), *started)),
+            remover: kept.remover,
+            not_before: kept.not_before,
+            told_to_end: kept.told_to_end,
+        });
+        let (lock, server) = (lock.as_raw_fd(), self.server.as_raw_fd());
+        let work = Work { lock, server, ending: self.ending, kept: kept.collect() };
+        let handles = work.kept.iter().filter_map(|kept| kept.supervisor.map(|(_, handle, _)| handle));
+        let open: Vec<RawFd> = handles.chain([lock, server]).collect();
+        handover::hand_over(&program, &[Path::new("scan"), &self.state_dir], &work, &open).map(drop)
     }
 
     fn next_timer(&self) -> Option<Duration> {
@@ -185,6 +275,7 @@ impl Scanner {
                         remover: None,
                         not_before: Duration::ZERO,
                         told_to_end: false,
+                        is_current: false,
                     });
                 }
             }
@@ -223,6 +314,9 @@ impl Kept {
             self.supervisor =
                 lock::holder_handle(&self.dir.join("lock")).map(|(pid, handle)| (pid, handle, Duration::ZERO));
         }
+        if let (Some((pid, ..)), false) = (&self.supervisor, self.is_current) {
+            self.is_current = self.tell_to_renew(*pid, state_dir);
+        }
         match &self.supervisor {
             Some((_, handle, _)) if (unwanted || ending) && !self.told_to_end => {
                 self.told_to_end = process::pidfd_kill(handle, libc::SIGTERM).is_ok();
@@ -237,9 +331,22 @@ impl Kept {
         true
     }
 
+    /// Has a supervisor of another program become this one. Whether it knows.
+    fn tell_to_renew(&self, pid: Pid, state_dir: &Path) -> bool {
+        if handover::wanted(state_dir).is_ok_and(|program| handover::runs(&pid.to_string(), &program)) {
+            return true;
+        }
+        let mut request = serde_json::to_vec(&Request { v: VERSION, op: Op::Renew }).unwrap_or_default();
+        request.push(b'\n');
+        // It answers, which nobody waits for: whether it has done so shows in what it runs.
+        socket::connect(&self.dir, CONTROL).is_ok_and(|mut stream| stream.write_all(&request).is_ok())
+    }
+
     fn start(&mut self, state_dir: &Path, now: Duration) {
         self.told_to_end = false;
-        let started = std::env::current_exe().and_then(|program| {
+        // As anybody's that is found: it may have been started by the program before.
+        self.is_current = false;
+        let started = handover::wanted(state_dir).and_then(|program| {
             let child = Command::new(program)
                 .arg("run")
                 .args([state_dir, &self.dir])
@@ -320,7 +427,7 @@ impl Watched {
         let path = self.state_dir.join(LOCK);
         self.handle = find(&path);
         if self.handle.is_none() {
-            let started = std::env::current_exe().and_then(|program| {
+            let started = handover::wanted(&self.state_dir).and_then(|program| {
                 Command::new(program).arg("scan").arg(&self.state_dir).env_clear().stdin(Stdio::null()).status()
             });
             if let Err(error) = started {

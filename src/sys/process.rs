@@ -1,9 +1,14 @@
 //! Processes: fork, clone into namespaces, wait, pidfds, and what a process may still do.
 
 use super::{check, check_long};
+use std::convert::Infallible;
+use std::ffi::{CStr, CString, OsString};
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 /// A process id as this process sees it.
@@ -189,6 +194,31 @@ pub fn dup_to(fd: &impl AsRawFd, number: i32) -> io::Result<()> {
 pub fn hand_over(command: &mut Command, fd: OwnedFd, number: i32) {
     // SAFETY: between fork and exec nothing but dup2 and fcntl is called, which may be.
     unsafe { command.pre_exec(move || dup_to(&fd, number)) };
+}
+
+/// Whether a descriptor goes when this process executes another program.
+pub fn close_on_exec(fd: RawFd, yes: bool) -> io::Result<()> {
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, if yes { libc::FD_CLOEXEC } else { 0 }) }).map(drop)
+}
+
+/// Makes this process another program, without any environment and with its signals as they are: those that are blocked
+/// stay so, and pending. It comes back only where that failed.
+pub fn execute(program: &Path, arguments: &[OsString]) -> io::Result<Infallible> {
+    let program = super::c_path(program)?;
+    let arguments: Vec<CString> =
+        arguments.iter().map(|argument| super::c_string(argument.as_bytes())).collect::<io::Result<_>>()?;
+    let mut pointers: Vec<*const libc::c_char> = arguments.iter().map(|argument| argument.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    // SAFETY: both lists end with a null pointer, and what they point to lives until the call comes back.
+    unsafe { libc::execve(program.as_ptr(), pointers.as_ptr(), [std::ptr::null()].as_ptr()) };
+    Err(io::Error::last_os_error())
+}
+
+/// A file that is nowhere but in memory, closed on exec.
+pub fn memory_file(name: &CStr) -> io::Result<File> {
+    let fd = check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 /// Sixteen random bytes as 32 hex digits.

@@ -3,12 +3,13 @@
 use crate::sandbox::Failure;
 use crate::sandbox::cgroup::{Group, Limits};
 use crate::supervisor::spec;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 /// The group, and what is known of it.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Limited {
     group: Option<Group>,
     limits: Limits,

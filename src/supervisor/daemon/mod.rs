@@ -3,6 +3,7 @@
 //! A loop that waits for events and a small machine of states: [`Stage`] says what the supervisor is doing, and every
 //! event is one function that moves it on. Nothing in the loop waits for anything but the loop itself.
 
+pub(super) mod handed;
 pub(super) mod limited;
 mod notify;
 mod status;
@@ -14,7 +15,7 @@ use super::log::{Log, Output};
 use super::protocol::{CONTROL, LastExit, Op, Reply, RolledBack};
 use super::spec::{self, Document, Spec};
 use super::state::State;
-use super::{backoff, lock, notice, scanner};
+use super::{backoff, handover, lock, notice, scanner};
 use crate::sandbox::{Failure, Namespaces, build, copy};
 use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Exit, Fork};
@@ -28,6 +29,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use update::Update;
+
+const SIGNALS: [i32; 2] = [libc::SIGCHLD, libc::SIGTERM];
 
 /// What the supervisor is doing.
 enum Stage {
@@ -74,12 +77,14 @@ struct Supervisor {
     log: Log,
     notify: UnixDatagram,
     server: Server,
+    /// Whether it was asked to become another program.
+    renewal: bool,
 }
 
 /// Keeps the daemon in `dir` until it is not wanted any more or SIGTERM comes. `state_dir` is where the scanner is.
 pub fn supervise(state_dir: &Path, dir: &Path) -> io::Result<()> {
-    let Some(_lock) = lock::take(&dir.join("lock"))? else { return Ok(()) };
-    let signals = signal::descriptor(&[libc::SIGCHLD, libc::SIGTERM])?;
+    let Some(lock) = lock::take(&dir.join("lock"))? else { return Ok(()) };
+    let signals = signal::descriptor(&SIGNALS)?;
     let current = spec::read::<Document>(&dir.join(spec::CURRENT))?.run;
     let mut state = State::load(dir);
     if state.running {
@@ -106,19 +111,37 @@ pub fn supervise(state_dir: &Path, dir: &Path) -> io::Result<()> {
         notify,
         server: Server::new(dir, CONTROL)?,
         dir: dir.to_owned(),
+        renewal: false,
     };
     supervisor.start();
-    let mut scanner = scanner::Watched::new(state_dir);
-    let mut set = PollSet::default();
-    while !matches!(supervisor.stage, Stage::Done) {
-        supervisor.turn(&mut set, &signals, &mut scanner)?;
-    }
-    supervisor.limited.end(dir);
-    let _ = fs::remove_file(dir.join(CONTROL));
-    Ok(())
+    supervisor.keep(state_dir, &lock, &signals)
+}
+
+/// The same from where another program in this process has left off; it wrote that to `descriptor`.
+pub fn go_on(state_dir: &Path, dir: &Path, descriptor: &str) -> io::Result<()> {
+    let signals = signal::descriptor(&SIGNALS)?;
+    let (mut supervisor, lock) = handover::take_over::<handed::Work>(descriptor)?.take_up(dir)?;
+    supervisor.keep(state_dir, &lock, &signals)
 }
 
 impl Supervisor {
+    fn keep(&mut self, state_dir: &Path, lock: &lock::Lock, signals: &OwnedFd) -> io::Result<()> {
+        let mut scanner = scanner::Watched::new(state_dir);
+        let mut set = PollSet::default();
+        if matches!(self.stage, Stage::Up { settled: true, .. }) {
+            crate::sys::memory::release();
+        }
+        while !matches!(self.stage, Stage::Done) {
+            self.turn(&mut set, signals, &mut scanner)?;
+            if self.renewal {
+                self.renew(state_dir, lock);
+            }
+        }
+        self.limited.end(&self.dir);
+        let _ = fs::remove_file(self.dir.join(CONTROL));
+        Ok(())
+    }
+
     /// Waits for the next events and takes them.
     fn turn(&mut self, set: &mut PollSet, signals: &OwnedFd, scanner: &mut scanner::Watched) -> io::Result<()> {
         set.clear();
@@ -406,6 +429,10 @@ impl Supervisor {
                 self.accept(caller);
             }
             Op::Update => self.asked_to_update(caller),
+            Op::Renew => {
+                self.renewal = true;
+                self.server.reply(caller, &Reply::Accepted, false);
+            }
             Op::Scan => self.refuse(caller, Failure::new("WRONG_SOCKET", "a supervisor does not scan")),
         }
     }

@@ -69,6 +69,18 @@ impl Log {
         })
     }
 
+    /// The beginnings of lines whose ends have not come: all that is not in the file yet.
+    pub fn held(&self) -> [Vec<u8>; 2] {
+        self.streams.each_ref().map(|stream| stream.held.clone())
+    }
+
+    /// Goes on with these.
+    pub fn hold(&mut self, held: [Vec<u8>; 2]) {
+        for (stream, held) in self.streams.iter_mut().zip(held) {
+            stream.held = held;
+        }
+    }
+
     /// From now on other limits hold.
     pub fn set_limits(&mut self, limits: LogLimits) {
         self.files.limits = limits;
