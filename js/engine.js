@@ -200,6 +200,12 @@ async function prune(options) {
   return run({ operation: "prune", dryRun: dryRun === true }, rest, prune)
 }
 
+/** Looks at this machine and at what keeps its daemons alive, and mends what it can: `alien doctor`. */
+async function doctor(options) {
+  const { dryRun, ...rest } = options ?? {}
+  return run({ operation: "doctor", dryRun: dryRun === true }, rest, doctor)
+}
+
 /** Changes what a vault holds (`{key, value}` puts a value there, `{key}` takes one away) and gives the names of its values: `alien vault`. */
 async function vault(id, change, options) {
   return run({ operation: "vault", id, ...change }, options, vault)
@@ -210,4 +216,4 @@ async function manage(operation, manager, options) {
   return run({ operation, manager: snapshot(manager) }, options, manage)
 }
 
-module.exports = { Deployment, connect, deploy, deployments, images, manage, plan, prune, vault }
+module.exports = { Deployment, connect, deploy, deployments, doctor, images, manage, plan, prune, vault }

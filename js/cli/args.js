@@ -63,6 +63,7 @@ const COMMANDS = {
   destroy: { options: { ...MANAGER, data: { type: "boolean" } }, words: [0, 0] },
   images: { options: {}, words: [0, 0] },
   prune: { options: { "dry-run": { type: "boolean" } }, words: [0, 0] },
+  doctor: { options: { "dry-run": { type: "boolean" } }, words: [0, 0] },
   render: { options: { ...INPUTS, rbac: { type: "boolean" } }, words: [0, 0] },
   commands: {
     options: {

@@ -17,6 +17,7 @@ const GENERAL = `alien: keeps the daemons of an alien.ts running
   alien render             print the manifests, for whoever applies them (kubernetes)
   alien images             the images on this machine, how large they are and who uses them
   alien prune              remove what no daemon uses: images, former tops, programs of other versions
+  alien doctor             look at this machine and at what keeps its daemons alive; mend what can be
   alien destroy            stop and remove everything; keeps data unless --data is given
   alien version            version of this package
   alien help [COMMAND]     this, or more about a command
@@ -108,6 +109,12 @@ Removes images that no daemon of any deployment here runs or may go back to, dow
 tops of former versions, and programs of other versions of this package. Safe beside deploys: what they use stays.
 
       --dry-run            only say what would be removed`,
+  doctor: `alien doctor [options]
+
+Checks whether this machine can do all that daemons may need, and whether each is kept and up. A tree that is gone, stopped
+or stuck is started again, and what killed calls left half-made is removed. Exits 1 if something is wrong that it cannot mend.
+
+      --dry-run            only say what would be mended`,
   destroy: `alien destroy [options]
 
 Stops and removes every resource of the deployment. What linked resources and image volumes store stays for the

@@ -6,13 +6,19 @@ const { paint } = require("./paint.js")
 
 const MARKS = { passed: ["green", "✓"], warning: ["yellow", "!"], failed: ["red", "✗"], skipped: ["dim", "-"] }
 
-function preflight(report) {
+/** Checks, but for those that say nothing here. */
+function checks(all) {
   const out = process.stdout
-  for (const check of report.checks.filter(({ status }) => status !== "skipped")) {
+  for (const check of all.filter(({ status }) => status !== "skipped")) {
     const [style, mark] = MARKS[check.status]
     out.write(`${paint(out, style, mark)} ${check.description}\n`)
     writeIssues(out, check)
   }
+}
+
+function preflight(report) {
+  const out = process.stdout
+  checks(report.checks)
   const failed = report.checks.filter(({ status }) => status === "failed").length
   out.write(report.ok ? `Ready for ${report.platform}.\n` : `Not ready for ${report.platform}: ${failed} ${failed === 1 ? "check" : "checks"} failed.\n`)
 }
@@ -122,4 +128,4 @@ function lines({ json, timestamps, names }) {
   }
 }
 
-module.exports = { lines, plan, preflight, progress }
+module.exports = { checks, lines, plan, preflight, progress }

@@ -8,6 +8,7 @@
 //! ```
 
 mod deploy;
+pub mod doctor;
 pub mod event;
 pub mod exec;
 pub mod failure;

@@ -1,5 +1,6 @@
 //! What the engine asks of a place where daemons run.
 
+use super::doctor::Checkup;
 use super::event::Events;
 use super::exec::{self, Session};
 use super::images::{ImageList, PruneReport};
@@ -167,6 +168,13 @@ pub trait Platform: Send + Sync {
     /// Removes what no daemon of this place uses; with `dry_run` only says what that would be.
     async fn prune(&self, _dry_run: bool) -> Result<PruneReport, Report> {
         Err(keeps_none(self.name()))
+    }
+
+    /// Looks at the place and at what keeps daemons alive there, and mends what needs nobody's decision; with `dry_run` only
+    /// says what that would be.
+    async fn doctor(&self, _dry_run: bool) -> Result<Checkup, Report> {
+        let message = format!("platform {} looks after itself", self.name());
+        Err(Report::new("NOT_AVAILABLE", message).status(501).hint("`alien status` says how every daemon is, and why"))
     }
 
     /// Waits, a short time at most, for what was left behind when a call was cut short.

@@ -36,6 +36,13 @@ pub fn enforced(stack: &Stack) -> Check {
     Check { id: "limits-are-enforced", description: "CPU shares and memory limits hold", status, issues }
 }
 
+/// Why limits cannot be had here, each reason once.
+pub fn refused() -> Vec<Failure> {
+    let mut all: Vec<Failure> = KINDS.iter().filter_map(|(.., trial)| attempt(trial).err()).collect();
+    all.dedup();
+    all
+}
+
 fn issue(daemon: &Daemon, field: &str, why: &Failure) -> Issue {
     let path = ["resources", &daemon.id, "config", field].map(Into::into).to_vec();
     let message = format!("{}; the daemon runs without it", why.message);

@@ -5,6 +5,7 @@ mod commands;
 mod control;
 mod daemon;
 mod deployment;
+mod doctor;
 mod elsewhere;
 mod exec;
 mod fetch;
@@ -20,6 +21,7 @@ mod version;
 mod watch;
 
 use crate::engine;
+use crate::engine::doctor::Checkup;
 use crate::engine::event::Events;
 use crate::engine::exec::Session;
 use crate::engine::images::{ImageList, PruneReport};
@@ -38,6 +40,7 @@ use crate::supervisor::{scanner, spec};
 use async_trait::async_trait;
 use commands::Commands;
 use daemon::DaemonDir;
+use doctor::Doctor;
 use fetch::declared_image;
 use helper::Helper;
 use layout::{Layout, unusable};
@@ -360,6 +363,13 @@ impl Platform for Local {
 
     async fn usage(&self, status: &DeploymentStatus) -> BTreeMap<String, Usage> {
         usage::usage(&self.layout, &status.name, &status.resources).await
+    }
+
+    async fn doctor(&self, dry_run: bool) -> Result<Checkup, Report> {
+        self.layout.make()?;
+        let machine = self.machine().await;
+        let machine = machine.map(|machine| (&machine.helper, machine.overlay));
+        Ok(Doctor::new(&self.layout, &self.ids, dry_run).visit(machine).await)
     }
 
     async fn watch(&self, deployment: &str) -> Result<Box<dyn StatusWatch>, Report> {

@@ -35,6 +35,12 @@ async fn find(dir: PathBuf, id: String) -> Found {
     Found { document, status: control::status(&dir).await, id }
 }
 
+/// How one daemon is, by its folder.
+pub async fn one(dir: &Path) -> ResourceStatus {
+    let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    daemon_status(dir, find(dir.to_owned(), id).await)
+}
+
 /// Every resource with the fields that it was made from.
 pub async fn observe(layout: &Layout, name: &str) -> Vec<Observed> {
     let daemons = daemons(layout, name).await.into_iter().map(|found| Observed {

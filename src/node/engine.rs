@@ -51,6 +51,7 @@ enum Operation {
     Vault(String, String, vault::Change),
     Images,
     Prune(bool),
+    Doctor(bool),
     Install(Install),
     Uninstall(Uninstall),
     Image(Destination, PathBuf, image::Options),
@@ -84,6 +85,7 @@ fn operation(asked: &Asked) -> Result<Operation, Report> {
         "vault" => Operation::Vault(asked.deployment()?, asked.text("id"), vault_change(&asked)?),
         "images" => Operation::Images,
         "prune" => Operation::Prune(*asked.part("dryRun") == Raw::Bool(true)),
+        "doctor" => Operation::Doctor(*asked.part("dryRun") == Raw::Bool(true)),
         "installManager" => Operation::Install(options::install(asked.part("manager"))?),
         "uninstallManager" => Operation::Uninstall(options::uninstall(asked.part("manager"))?),
         "managerImage" => {
@@ -172,6 +174,7 @@ async fn run(platform: &dyn Platform, operation: &Operation, events: &Events) ->
         Operation::Vault(name, id, change) => to_raw_value(&platform.change_vault(name, id, change).await?),
         Operation::Images => to_raw_value(&platform.images().await?),
         Operation::Prune(dry_run) => to_raw_value(&platform.prune(*dry_run).await?),
+        Operation::Doctor(dry_run) => to_raw_value(&platform.doctor(*dry_run).await?),
         Operation::Install(wanted) => to_raw_value(&platform.install_manager(wanted, events).await?),
         Operation::Uninstall(wanted) => to_raw_value(&platform.uninstall_manager(*wanted, events).await?),
         Operation::Image(wanted, program, from) => {
