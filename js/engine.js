@@ -211,9 +211,15 @@ async function vault(id, change, options) {
   return run({ operation: "vault", id, ...change }, options, vault)
 }
 
+/** The unit that brings daemons back with their machine: `alien startup`. Not in the package's surface. */
+async function startup(request, options) {
+  const { defaults } = require("./environment.js")
+  return run({ operation: "startup", startup: { ...request, configHome: defaults().configHome } }, options, startup)
+}
+
 /** Installs a manager of commands into a cluster, or removes it: `alien manager`. Not in the package's surface. */
 async function manage(operation, manager, options) {
   return run({ operation, manager: snapshot(manager) }, options, manage)
 }
 
-module.exports = { Deployment, connect, deploy, deployments, doctor, images, manage, plan, prune, vault }
+module.exports = { Deployment, connect, deploy, deployments, doctor, images, manage, plan, prune, startup, vault }

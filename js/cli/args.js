@@ -64,6 +64,10 @@ const COMMANDS = {
   images: { options: {}, words: [0, 0] },
   prune: { options: { "dry-run": { type: "boolean" } }, words: [0, 0] },
   doctor: { options: { "dry-run": { type: "boolean" } }, words: [0, 0] },
+  startup: {
+    options: { install: { type: "boolean" }, uninstall: { type: "boolean" }, run: { type: "boolean" }, "unit-dir": { type: "string" } },
+    words: [0, 0],
+  },
   render: { options: { ...INPUTS, rbac: { type: "boolean" } }, words: [0, 0] },
   commands: {
     options: {

@@ -202,9 +202,10 @@ const token = (asked) => require("./tokens.js").token(asked)
 const manager = (asked) => require("./managers.js").manager(asked)
 const images = (asked) => require("./images.js").images(asked)
 const prune = (asked) => require("./images.js").prune(asked)
+const startup = (asked) => require("./startup.js").startup(asked)
 const doctor = (asked) => require("./doctor.js").doctor(asked)
 const vault = async ({ options, signal, words }) => require("./vault.js").vault({ options, words, call: () => named(options, signal) })
 const restart = onDaemon("restart")
 const rollback = onDaemon("rollback")
 
-module.exports = { commands, deploy, destroy, doctor, exec, images, logs, manager, plan, preflight, prune, render, restart, rollback, status, token, vault, version }
+module.exports = { commands, deploy, destroy, doctor, exec, images, logs, manager, plan, preflight, prune, render, restart, rollback, startup, status, token, vault, version }

@@ -18,6 +18,7 @@ const GENERAL = `alien: keeps the daemons of an alien.ts running
   alien images             the images on this machine, how large they are and who uses them
   alien prune              remove what no daemon uses: images, former tops, programs of other versions
   alien doctor             look at this machine and at what keeps its daemons alive; mend what can be
+  alien startup            print or install the systemd unit that brings daemons back with the machine
   alien destroy            stop and remove everything; keeps data unless --data is given
   alien version            version of this package
   alien help [COMMAND]     this, or more about a command
@@ -115,6 +116,15 @@ Checks whether this machine can do all that daemons may need, and whether each i
 or stuck is started again, and what killed calls left half-made is removed. Exits 1 if something is wrong that it cannot mend.
 
       --dry-run            only say what would be mended`,
+  startup: `alien startup [options]
+
+Prints the systemd unit that brings the daemons of the state directory back when the machine starts: a unit of the
+system for root, else one of the account. Stopping the unit stops the daemons.
+
+      --install            write it and, where systemd runs this machine, enable and start it
+      --uninstall          take it away; what runs goes on
+      --run                do what the unit does, here: keep the daemons until Ctrl-C, which stops them
+      --unit-dir DIR       write it there, and tell systemd nothing: for an image of another machine`,
   destroy: `alien destroy [options]
 
 Stops and removes every resource of the deployment. What linked resources and image volumes store stays for the

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage:
   alien-supervisor scan STATE_DIR             keep every daemon of a state directory; detaches
+  alien-supervisor keep STATE_DIR             the same in the foreground, until SIGTERM; daemons end with it then
   alien-supervisor run STATE_DIR DAEMON_DIR   keep one daemon
                                               both go on with what another version wrote to the descriptor that may follow
   alien-supervisor check scan|run             whether this version could go on with that; it is on standard input
@@ -37,6 +38,7 @@ fn run(arguments: &[OsString]) -> io::Result<()> {
     let ids = |text: &str| serde_json::from_str::<ids::Ids>(text).map_err(io::Error::other);
     match words[..] {
         ["scan", _] => scanner::start(path(1)),
+        ["keep", _] => scanner::stay(path(1)),
         ["scan", _, handed] => scanner::go_on(path(1), handed),
         ["run", _, _] => supervise(path(1), path(2)),
         ["run", _, _, handed] => go_on(path(1), path(2), handed),

@@ -18,6 +18,7 @@ pub mod manager;
 pub mod manager_image;
 pub mod plan;
 pub mod platform;
+pub mod startup;
 pub mod status;
 pub mod vault;
 

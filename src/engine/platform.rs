@@ -7,6 +7,7 @@ use super::images::{ImageList, PruneReport};
 use super::logs::{self, LogReader};
 use super::manager::{Install, Uninstall};
 use super::plan::{Action, Desired, Observed, Plan};
+use super::startup::{self, Startup};
 use super::status::{DeploymentStatus, Usage};
 use super::vault;
 use crate::error::Report;
@@ -175,6 +176,12 @@ pub trait Platform: Send + Sync {
     async fn doctor(&self, _dry_run: bool) -> Result<Checkup, Report> {
         let message = format!("platform {} looks after itself", self.name());
         Err(Report::new("NOT_AVAILABLE", message).status(501).hint("`alien status` says how every daemon is, and why"))
+    }
+
+    /// How everything comes back when the machine has started.
+    async fn startup(&self, _request: &startup::Request) -> Result<Startup, Report> {
+        let message = format!("platform {} brings its daemons back by itself", self.name());
+        Err(Report::new("NOT_AVAILABLE", message).status(501).hint("units are for this machine: --platform local"))
     }
 
     /// Waits, a short time at most, for what was left behind when a call was cut short.

@@ -66,6 +66,14 @@ impl Store {
         }
     }
 
+    /// The gate, held alone, where nobody has it.
+    pub(super) fn gate_now(&self) -> Result<Option<Gate>> {
+        let path = self.dir().join("prune.lock");
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(|why| Error::store("lock", &path, why))?;
+        Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then(|| Gate(Some(file))))
+    }
+
     /// Keeps layers and blobs with these names from being pruned, whether they are there or not yet.
     pub(super) fn lease<'n>(&self, names: impl Iterator<Item = &'n Digest>) -> Result<Lease> {
         let gate = self.gate(FlockOperation::LockShared)?;

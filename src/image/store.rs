@@ -286,6 +286,12 @@ impl Store {
 
     /// Removes the sessions of processes that are gone. What cannot be removed stays for the next one.
     fn sweep(&self) {
+        // So do leases; under the gate alone, for which nobody waits here.
+        if fs::read_dir(self.inner.dir.join("leases")).is_ok_and(|mut there| there.next().is_some())
+            && let Ok(Some(_gate)) = self.gate_now()
+        {
+            let _ = self.leased();
+        }
         let Ok(entries) = fs::read_dir(self.inner.dir.join("tmp")) else { return };
         for path in entries.flatten().map(|entry| entry.path()) {
             let (dir, lock_path) = match path.extension() {

@@ -89,6 +89,13 @@ impl Conversation {
     /// # Errors
     /// `SUPERVISOR_DOWN` where nobody listens, `SUPERVISOR_UNRESPONSIVE` where nobody is accepted any more.
     pub async fn begin(dir: &Path, name: &str, op: Op) -> Result<Self, Report> {
+        let mut conversation = Self::connect(dir, name).await?;
+        conversation.say(op).await?;
+        Ok(conversation)
+    }
+
+    /// Connects alone.
+    pub async fn connect(dir: &Path, name: &str) -> Result<Self, Report> {
         let down = |error: io::Error| {
             Report::new("SUPERVISOR_DOWN", format!("nobody listens on {}: {error}", dir.join(name).display()))
         };
@@ -104,11 +111,16 @@ impl Conversation {
             }
         };
         peer.pid = socket::listener_of(&stream);
-        let mut stream = BufReader::new(UnixStream::from_std(stream).map_err(down)?);
+        let stream = BufReader::new(UnixStream::from_std(stream).map_err(down)?);
+        Ok(Conversation { stream, line: Vec::new(), peer })
+    }
+
+    /// Says what is wanted.
+    pub async fn say(&mut self, op: Op) -> Result<(), Report> {
         let mut request = serde_json::to_vec(&Request { v: VERSION, op }).unwrap_or_default();
         request.push(b'\n');
-        stream.write_all(&request).await.map_err(down)?;
-        Ok(Conversation { stream, line: Vec::new(), peer })
+        let said = self.stream.write_all(&request).await;
+        said.map_err(|error| Report::new("SUPERVISOR_DOWN", format!("the {} hung up: {error}", self.peer.what)))
     }
 
     /// The next reply, however long it takes.

@@ -10,7 +10,7 @@ use crate::engine::plan::Action;
 use crate::engine::status::ExitStatus;
 use crate::error::Report;
 use crate::supervisor::log;
-use crate::supervisor::protocol::{CONTROL, LastExit, Op, Phase, Reply, Status};
+use crate::supervisor::protocol::{CONTROL, LastExit, Op, Phase, Reply, SCANNER, Status};
 use crate::supervisor::spec::{self, CURRENT, NEXT, PREVIOUS, REMOVED};
 use crate::sys::time;
 use serde_json::json;
@@ -66,9 +66,13 @@ impl DaemonDir<'_> {
             self.remove(events).await?;
         }
         let began = time::rfc3339(time::wall());
-        self.stage(document)?;
-        events.resource(self.id, action, "starting", None);
-        self.helper.scan().await?;
+        self.helper
+            .scan_after(|| {
+                self.stage(document)?;
+                events.resource(self.id, action, "starting", None);
+                Ok(())
+            })
+            .await?;
         let mut conversation = self.talk(Op::Watch).await?;
         match self.until_up(&mut conversation, document, &began).await {
             Err(error) if cannot_ever_run(&error.code) => {
@@ -212,11 +216,13 @@ impl DaemonDir<'_> {
         }
         events.resource(self.id, Action::Delete, "stopping", None);
         // What is marked is removed by the scanner, whatever becomes of us.
+        let told = Conversation::connect(self.layout.root(), SCANNER).await;
         if let Err(error) = fs::write(dir.join(REMOVED), "")
             && dir.exists()
         {
             return Err(unusable(&dir, &error));
         }
+        drop(told);
         let mut asked = false;
         while dir.exists() {
             // Asked again now and then: a scanner that is killed over its last daemon has nobody to start it again.

@@ -6,7 +6,8 @@ use crate::engine::event::{Event, Events};
 use crate::engine::platform::Lock;
 use crate::error::Report;
 use crate::model::Stack;
-use crate::supervisor::spec;
+use crate::supervisor::spec::{self, NEXT};
+use crate::sys::file::sweep as sweep_files;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -39,9 +40,6 @@ pub fn begin(layout: &Layout, name: &str, stack: &Stack) -> Result<(), Report> {
     make_dir(&layout.daemons(name))?;
     make_dir(&layout.resources(name))?;
     make_dir(&layout.data(name))?;
-    // We hold the lock: what is half-made, or half-removed, is nobody's any more.
-    remove_hidden(&layout.daemons(name), ".");
-    remove_hidden(&layout.root().join("deployments"), &format!(".{name}-"));
     let path = meta_path(layout, name);
     let meta = Meta { stack_id: stack.id.clone(), order: stack.resources.keys().map(str::to_owned).collect() };
     spec::write(&path, &meta).map_err(|error| unusable(&path, &error))
@@ -75,11 +73,17 @@ pub fn entry_names(dir: &std::path::Path) -> Vec<String> {
     names
 }
 
-fn remove_hidden(dir: &std::path::Path, prefix: &str) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
+/// Removes what is half-made, or half-removed. To be called by who holds the lock: it is nobody's any more.
+fn sweep(layout: &Layout, name: &str) {
+    let at_once = Duration::ZERO;
+    sweep_files(&layout.root().join("deployments"), &[&format!(".{name}-")], at_once);
+    let daemons = layout.daemons(name);
+    for dir in [&layout.deployment(name), &layout.resources(name), &daemons] {
+        sweep_files(dir, &["."], at_once);
+    }
+    for id in entry_names(&daemons) {
+        // A version that nobody waits for any more: a supervisor that has taken it up has renamed it.
+        sweep_files(&daemons.join(id), &[NEXT, ".next.json."], at_once);
     }
 }
 
@@ -133,6 +137,7 @@ pub async fn lock(layout: &Layout, name: &str, events: &Events) -> Result<Guard,
                     make_dir(&dir)?;
                     continue;
                 }
+                sweep(layout, name);
                 let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
                 return Ok(Guard { dir, file });
             }

@@ -1,6 +1,6 @@
 //! The helper program, in the state directory's own copy: its short errands, and the scanner.
 
-use super::control::{self, UNRESPONSIVE};
+use super::control::{self, Conversation, UNRESPONSIVE};
 use super::layout::{Layout, make_dir, unusable};
 use crate::error::Report;
 use crate::model::names::fingerprint;
@@ -9,7 +9,7 @@ use crate::sandbox::probe::Capability;
 use crate::supervisor::handover::{self, CURRENT, PROGRAM};
 use crate::supervisor::protocol::{Op, Reply, SCANNER};
 use crate::supervisor::{lock, scanner};
-use crate::sys::file::put;
+use crate::sys::file::{put, sweep};
 use crate::sys::{process, time};
 use std::ffi::OsStr;
 use std::fs;
@@ -23,6 +23,8 @@ use std::time::Duration;
 /// How long a scanner may take until it can be reached.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Nobody takes so long over what is half-made.
+const ABANDONED: Duration = Duration::from_secs(600);
 /// Beside each program: the release of the package that it came with.
 const RELEASE: &str = "release";
 
@@ -90,6 +92,10 @@ impl Helper {
     /// Copies the package's helper into the state directory, unless this very one is there.
     pub fn install(layout: &Layout, packaged: &Path) -> Result<Helper, Report> {
         let (program, digest) = copy_in(packaged, |digest| layout.bin().join(digest).join(PROGRAM))?;
+        // Of a copy that was cut short, by whoever is not still at it.
+        for dir in [Some(layout.bin().as_path()), program.parent()].into_iter().flatten() {
+            sweep(dir, &["."], ABANDONED);
+        }
         let release = program.with_file_name(RELEASE);
         if !release.exists() {
             let write = |file: &mut fs::File| file.write_all(env!("CARGO_PKG_VERSION").as_bytes());
@@ -99,7 +105,7 @@ impl Helper {
     }
 
     /// The program that the tree is to run from now on: ours, unless it is a later release's already.
-    fn make_current(&self) -> io::Result<PathBuf> {
+    pub fn make_current(&self) -> io::Result<PathBuf> {
         let bin = self.layout.bin();
         let link = bin.join(CURRENT);
         if let Ok(there) = fs::read_link(&link) {
@@ -161,6 +167,7 @@ impl Helper {
         if let Ok(capability) = crate::supervisor::spec::read(&remembered) {
             return Ok(capability);
         }
+        sweep(self.layout.root(), &[".probe-", ".probe."], ABANDONED);
         let scratch = self.layout.root().join(format!(".probe-{}", std::process::id()));
         make_dir(&scratch)?;
         let said = self.run([OsStr::new("probe"), scratch.as_os_str(), OsStr::new(&ids)]);
@@ -184,6 +191,20 @@ impl Helper {
     pub fn remove(&self, tree: &Path, ids: &Ids) -> Result<(), Report> {
         let ids = serde_json::to_string(ids).unwrap_or_default();
         self.run([OsStr::new("remove"), tree.as_os_str(), OsStr::new(&ids)]).map(drop)
+    }
+
+    /// Changes the folders, and sees to it that a scanner has looked at them since: the one that is there also where we are
+    /// killed in between.
+    pub async fn scan_after(&self, change: impl FnOnce() -> Result<(), Report>) -> Result<(), Report> {
+        let scanner = Conversation::connect(self.layout.root(), SCANNER).await.ok();
+        change()?;
+        if let Some(mut scanner) = scanner
+            && scanner.say(Op::Scan).await.is_ok()
+            && matches!(scanner.next_soon().await, Ok(Reply::Accepted))
+        {
+            return Ok(());
+        }
+        self.scan().await
     }
 
     /// Sees to it that a scanner is there and has looked at the folders since this call.

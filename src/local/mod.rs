@@ -15,6 +15,7 @@ mod layout;
 mod limits;
 mod logs;
 mod observe;
+mod startup;
 mod usage;
 mod vault;
 mod version;
@@ -29,6 +30,7 @@ use crate::engine::logs::{self as engine_logs, LogReader};
 use crate::engine::manager::External;
 use crate::engine::plan::{Action, Desired, Field, Fields, Observed};
 use crate::engine::platform::{Inputs, Lock, Platform, Secrets, StatusWatch, Survey};
+use crate::engine::startup::{Request, Startup};
 use crate::engine::status::{DeploymentStatus, Usage};
 use crate::engine::vault::Change as VaultChange;
 use crate::error::{Issue, Report};
@@ -355,6 +357,13 @@ impl Platform for Local {
         let (layout, helper, store, ids) = (self.layout.clone(), helper.clone(), store.clone(), self.ids.clone());
         let pruned = tokio::task::spawn_blocking(move || images::prune(&layout, &helper, &store, &ids, dry_run));
         pruned.await.map_err(|error| Report::new("INTERNAL", error.to_string()))?
+    }
+
+    async fn startup(&self, request: &Request) -> Result<Startup, Report> {
+        self.layout.make()?;
+        let (layout, packaged, request) = (self.layout.clone(), self.options.helper.clone(), request.clone());
+        let work = move || startup::startup(&layout, &Helper::install(&layout, &packaged)?, &request);
+        tokio::task::spawn_blocking(work).await.map_err(|error| Report::new("INTERNAL", error.to_string()))?
     }
 
     async fn status(&self, deployment: &str) -> Result<DeploymentStatus, Report> {

@@ -11,6 +11,7 @@ use super::request::{Asked, place};
 use super::value::{answer, envelope};
 use crate::engine::manager::{Install, Uninstall};
 use crate::engine::manager_image::{self, Destination};
+use crate::engine::startup;
 use crate::engine::vault;
 use crate::engine::{self, Event, Events, Platform, Request};
 use crate::error::Report;
@@ -52,12 +53,13 @@ enum Operation {
     Images,
     Prune(bool),
     Doctor(bool),
+    Startup(startup::Request),
     Install(Install),
     Uninstall(Uninstall),
     Image(Destination, PathBuf, image::Options),
 }
 
-/// Takes `{operation, options, defaults, stack?, id?, usage?, data?, dryRun?, key?, value?, manager?}`; answers with the
+/// Takes `{operation, options, defaults, stack?, id?, usage?, data?, dryRun?, startup?, key?, value?, manager?}`; answers with the
 /// call's number.
 #[napi(skip_typescript)]
 pub fn engine_begin(request: String) -> String {
@@ -86,6 +88,7 @@ fn operation(asked: &Asked) -> Result<Operation, Report> {
         "images" => Operation::Images,
         "prune" => Operation::Prune(*asked.part("dryRun") == Raw::Bool(true)),
         "doctor" => Operation::Doctor(*asked.part("dryRun") == Raw::Bool(true)),
+        "startup" => Operation::Startup(options::startup(asked.part("startup"))?),
         "installManager" => Operation::Install(options::install(asked.part("manager"))?),
         "uninstallManager" => Operation::Uninstall(options::uninstall(asked.part("manager"))?),
         "managerImage" => {
@@ -175,6 +178,7 @@ async fn run(platform: &dyn Platform, operation: &Operation, events: &Events) ->
         Operation::Images => to_raw_value(&platform.images().await?),
         Operation::Prune(dry_run) => to_raw_value(&platform.prune(*dry_run).await?),
         Operation::Doctor(dry_run) => to_raw_value(&platform.doctor(*dry_run).await?),
+        Operation::Startup(request) => to_raw_value(&platform.startup(request).await?),
         Operation::Install(wanted) => to_raw_value(&platform.install_manager(wanted, events).await?),
         Operation::Uninstall(wanted) => to_raw_value(&platform.uninstall_manager(*wanted, events).await?),
         Operation::Image(wanted, program, from) => {

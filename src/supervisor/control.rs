@@ -20,6 +20,7 @@ pub struct Server {
     listener: UnixListener,
     callers: Vec<Caller>,
     last_id: u64,
+    hung_up: bool,
 }
 
 /// A connection. `stream` is taken away when it is done with.
@@ -38,12 +39,12 @@ pub struct CallerId(u64);
 impl Server {
     /// Listens on the socket `name` in `dir`.
     pub fn new(dir: &Path, name: &str) -> io::Result<Self> {
-        Ok(Server { listener: socket::listen(dir, name)?, callers: Vec::new(), last_id: 0 })
+        Ok(Server { listener: socket::listen(dir, name)?, callers: Vec::new(), last_id: 0, hung_up: false })
     }
 
     /// Goes on with a socket that listens already. Callers who had been accepted call again.
     pub fn adopted(listener: OwnedFd) -> Self {
-        Server { listener: listener.into(), callers: Vec::new(), last_id: 0 }
+        Server { listener: listener.into(), callers: Vec::new(), last_id: 0, hung_up: false }
     }
 
     /// Adds what is to be waited on.
@@ -67,6 +68,7 @@ impl Server {
                 requests.push((caller.id, op));
             }
         }
+        self.hung_up |= self.callers.iter().any(|caller| caller.stream.is_none());
         if accept.is_some_and(|key| set.ready(key)) {
             while let Ok((stream, _)) = self.listener.accept() {
                 let _ = stream.set_nonblocking(true);
@@ -81,6 +83,11 @@ impl Server {
             }
         }
         requests
+    }
+
+    /// Whether somebody has gone without having asked, since this was asked last: killed over what they would have told.
+    pub fn was_hung_up(&mut self) -> bool {
+        std::mem::take(&mut self.hung_up)
     }
 
     /// Answers, if the caller is still there. It is done with unless it watches.

@@ -3,6 +3,8 @@
 //! A supervisor's `control.sock` takes a [`Request`] and answers with [`Reply`]s. `status` has one reply; `watch` has
 //! one now and one at every change, until the caller hangs up; `update` and `restart` reply once they are accepted (or
 //! refused) and then go on as `watch` does. The scanner's socket takes `scan` and replies once it has looked. Both take `renew`.
+//! Who is about to change the folders connects to the scanner first, and says `scan` afterwards: a scanner looks as well
+//! when a caller goes without a word, since that one was killed in between.
 
 use crate::sandbox::Failure;
 use serde::{Deserialize, Serialize};

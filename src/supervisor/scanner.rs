@@ -10,7 +10,7 @@ use crate::sandbox::ids::{self, Ids};
 use crate::sandbox::{Failure, copy};
 use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Fork, Pid};
-use crate::sys::{Context, memory, signal, socket, time};
+use crate::sys::{Context, file, memory, signal, socket, time};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -48,6 +48,8 @@ struct Scanner {
     server: Server,
     kept: Vec<Kept>,
     ending: bool,
+    /// Whether it stays without daemons.
+    stays: bool,
     /// Whether it was asked to become another program.
     renewal: bool,
 }
@@ -59,6 +61,7 @@ pub struct Work {
     lock: RawFd,
     server: RawFd,
     ending: bool,
+    stays: bool,
     kept: Vec<HandedKept>,
 }
 
@@ -107,10 +110,50 @@ pub fn start(state_dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Is the scanner of `state_dir` in this process and stays it, with or without daemons, until SIGTERM comes. While another
+/// one is there it waits for that one's end, and passes SIGTERM on to it.
+pub fn stay(state_dir: &Path) -> io::Result<()> {
+    let path = state_dir.join(LOCK);
+    detach(state_dir)?;
+    // A terminal's signals are not for daemons.
+    unsafe { libc::setsid() };
+    let signals = signal::descriptor(&SIGNALS)?;
+    let mut set = PollSet::default();
+    loop {
+        if let Some((mut scanner, lock, signals)) = Scanner::new(state_dir)? {
+            scanner.stays = true;
+            scanner.keep(&signals, &lock);
+            return Ok(());
+        }
+        let Some((_, other)) = lock::holder_handle(&path) else { continue };
+        let mut ending = false;
+        loop {
+            set.clear();
+            let (told, ended) = (set.add(&signals), set.add(&other));
+            set.wait(None)?;
+            while set.ready(told)
+                && let Some(signal) = signal::next(&signals)
+            {
+                if signal == libc::SIGTERM {
+                    ending = true;
+                    let _ = process::pidfd_kill(&other, libc::SIGTERM);
+                    let _ = process::pidfd_kill(&other, libc::SIGCONT);
+                }
+            }
+            if set.ready(ended) {
+                break;
+            }
+        }
+        if ending {
+            return Ok(());
+        }
+    }
+}
+
 /// Goes on as the scanner of `state_dir` where another program in this process has left off; it wrote that to `descriptor`.
 pub fn go_on(state_dir: &Path, descriptor: &str) -> io::Result<()> {
     let signals = signal::descriptor(&SIGNALS)?;
-    let Work { lock, server, ending, kept } = handover::take_over(descriptor)?;
+    let Work { lock, server, ending, stays, kept } = handover::take_over(descriptor)?;
     let lock = lock::Lock::adopted(adopt(lock)?);
     let kept = kept.into_iter().map(|kept| {
         let supervisor = match kept.supervisor {
@@ -128,7 +171,7 @@ pub fn go_on(state_dir: &Path, descriptor: &str) -> io::Result<()> {
     });
     let kept = kept.collect::<io::Result<_>>()?;
     let server = Server::adopted(adopt(server)?);
-    Scanner { state_dir: state_dir.to_owned(), server, kept, ending, renewal: false }.keep(&signals, &lock);
+    Scanner { state_dir: state_dir.to_owned(), server, kept, ending, stays, renewal: false }.keep(&signals, &lock);
     Ok(())
 }
 
@@ -159,10 +202,18 @@ impl Scanner {
     /// `None` where another scanner has this state directory.
     fn new(state_dir: &Path) -> io::Result<Option<(Self, lock::Lock, OwnedFd)>> {
         let Some(lock) = lock::take(&state_dir.join(LOCK))? else { return Ok(None) };
+        // What a predecessor was killed over.
+        file::sweep(state_dir, &["scanner.sock."], Duration::ZERO);
         let signals = signal::descriptor(&SIGNALS)?;
         let server = Server::new(state_dir, SCANNER)?;
-        let scanner =
-            Scanner { state_dir: state_dir.to_owned(), server, kept: Vec::new(), ending: false, renewal: false };
+        let scanner = Scanner {
+            state_dir: state_dir.to_owned(),
+            server,
+            kept: Vec::new(),
+            ending: false,
+            stays: false,
+            renewal: false,
+        };
         Ok(Some((scanner, lock, signals)))
     }
 
@@ -178,7 +229,7 @@ impl Scanner {
         // What comes now is waiting, and needs little of what beginning took.
         memory::release();
         loop {
-            if self.kept.is_empty() {
+            if self.kept.is_empty() && (self.ending || !self.stays) {
                 // Who deploys writes the folder first and calls then: one last look sees what came meanwhile, and a
                 // call that finds nobody starts a new scanner.
                 let _ = fs::remove_file(self.state_dir.join(SCANNER));
@@ -214,6 +265,9 @@ impl Scanner {
                 };
                 self.server.reply(caller, &reply, false);
             }
+            if self.server.was_hung_up() {
+                self.look();
+            }
             self.tend_all();
             if std::mem::take(&mut self.renewal)
                 && let Err(error) = self.renew(lock)
@@ -238,7 +292,7 @@ impl Scanner {
             told_to_end: kept.told_to_end,
         });
         let (lock, server) = (lock.as_raw_fd(), self.server.as_raw_fd());
-        let work = Work { lock, server, ending: self.ending, kept: kept.collect() };
+        let work = Work { lock, server, ending: self.ending, stays: self.stays, kept: kept.collect() };
         let handles = work.kept.iter().filter_map(|kept| kept.supervisor.map(|(_, handle, _)| handle));
         let open: Vec<RawFd> = handles.chain([lock, server]).collect();
         handover::hand_over(&program, &[Path::new("scan"), &self.state_dir], &work, &open).map(drop)

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// Writes a file aside and puts it in its place: nobody ever sees half of it, or with other rights than `mode`. Two that do
 /// it at once both end with a whole file.
@@ -24,6 +25,22 @@ pub fn put(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<(
         fs::rename(&staged, path)
     };
     staging().inspect_err(|_| drop(fs::remove_file(&staged)))
+}
+
+/// Removes what somebody who was killed has left half-made in `dir`: entries whose names begin with one of these, and that
+/// nobody has touched for `age`.
+pub fn sweep(dir: &Path, prefixes: &[&str], age: Duration) {
+    let is_old = |entry: &fs::DirEntry| {
+        let touched = entry.metadata().and_then(|metadata| metadata.modified());
+        age.is_zero() || touched.is_ok_and(|touched| touched.elapsed().is_ok_and(|since| since >= age))
+    };
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if prefixes.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes())) && is_old(&entry) {
+            let path = entry.path();
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+        }
+    }
 }
 
 /// Bytes that an ordinary account may still write where `path` is.

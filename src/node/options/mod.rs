@@ -7,12 +7,14 @@
 mod kubernetes;
 mod local;
 mod manager;
+mod startup;
 
 use crate::engine::platform::{Inputs, Secrets};
 use crate::error::Report;
 use crate::model::check::{At, Issues, OPTIONS, field};
 use crate::model::{Platform, Raw, binding, environment};
 pub use manager::{destination, install, uninstall};
+pub use startup::startup;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ use super::{backoff, handover, lock, notice, scanner};
 use crate::sandbox::{Failure, Namespaces, build, copy};
 use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Exit, Fork};
-use crate::sys::{signal, time};
+use crate::sys::{file, signal, time};
 use limited::Limited;
 use status::{last_exit, now};
 use std::fs;
@@ -84,6 +84,8 @@ struct Supervisor {
 /// Keeps the daemon in `dir` until it is not wanted any more or SIGTERM comes. `state_dir` is where the scanner is.
 pub fn supervise(state_dir: &Path, dir: &Path) -> io::Result<()> {
     let Some(lock) = lock::take(&dir.join("lock"))? else { return Ok(()) };
+    // What a predecessor was killed over.
+    file::sweep(dir, &[".state.json.", ".cgroup.json.", "control.sock."], Duration::ZERO);
     let signals = signal::descriptor(&SIGNALS)?;
     let current = spec::read::<Document>(&dir.join(spec::CURRENT))?.run;
     let mut state = State::load(dir);
