@@ -92,6 +92,7 @@ export async function docker(space) {
   return {
     cli,
     command,
+    quirks: [],
     pid: child.pid,
     host: `unix://${at("sock")}`,
     load(image) {
@@ -115,11 +116,13 @@ export async function docker(space) {
 export function podman(space) {
   if (!isRoot || !isThere("podman")) return undefined
   const dir = join(space.dir, "podman")
-  const command = ["podman", "--root", join(dir, "root"), "--runroot", join(dir, "run"), "--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+  const command = ["podman", "--root", join(dir, "root"), "--runroot", join(dir, "run"), "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", "runc"]
   const cli = (words) => run(command[0], [...command.slice(1), ...words])
   return {
     cli,
     command,
+    // Where nobody may raise limits, and there is no journal.
+    quirks: ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=30000:30000", "--log-driver", "k8s-file"],
     load(image) {
       const tag = `localhost/bench/${basename(image.split(":")[1])}:v1`
       run("skopeo", ["copy", "--quiet", image, `containers-storage:[overlay@${join(dir, "root")}+${join(dir, "run")}]${tag}`])

@@ -1,0 +1,124 @@
+// An image of 350 MB and 17,000 files from a registry on loopback, to a root that a container could be started in: time, and the
+// most memory that the process took, beside `docker pull`, `podman pull` and `skopeo copy` with `umoci unpack`.
+//
+//   node benches/pull.mjs [ROUNDS]        needs docker-registry, skopeo; docker.io, podman, umoci for the peers; root
+
+import { spawn, spawnSync } from "node:child_process"
+import { randomBytes } from "node:crypto"
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:net"
+import { join } from "node:path"
+import { performance } from "node:perf_hooks"
+import { closeWorkspace, docker, median, podman, program, root, run, spread, until, workspace } from "./support.mjs"
+
+const rounds = Number(process.argv[2] ?? 5)
+const LAYERS = 5
+const FILES = 3400
+const BYTES = 350e6
+const space = await workspace()
+
+/** Text and numbers, of which about half is left when it is compressed, as of programs. */
+function contents(size) {
+  const half = randomBytes(Math.ceil(size / 2))
+  return Buffer.concat([half, Buffer.alloc(Math.max(0, size - half.length), "the quick brown fox jumps over the lazy dog\n")])
+}
+
+async function image() {
+  const layers = []
+  for (let layer = 0; layer < LAYERS; layer++) {
+    const files = Array.from({ length: FILES }, (_, index) => {
+      // Most files are small, and a few hold most of the bytes.
+      const size = index % 100 === 0 ? Math.round((BYTES / LAYERS) * 0.8 / (FILES / 100)) : Math.round((BYTES / LAYERS) * 0.2 / (FILES * 0.99))
+      return { path: `usr/share/l${layer}/d${index % 50}/f${index}`, data: contents(size) }
+    })
+    if (layer === 0) files.push({ path: "clock", from: program("clock"), mode: 0o755 })
+    layers.push(await space.layout.layer(files, { compression: "gzip" }))
+  }
+  space.layout.image("large", layers, { Entrypoint: ["/clock"] })
+  return `oci:${join(space.dir, "image")}:large`
+}
+
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1")
+  await new Promise((resolve) => server.once("listening", resolve))
+  const { port } = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+const port = await freePort()
+const registryDir = join(space.dir, "registry")
+mkdirSync(registryDir)
+writeFileSync(join(space.dir, "registry.yml"), `version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: ${registryDir}\nhttp:\n  addr: 127.0.0.1:${port}\n  secret: bench\n`)
+const registry = spawn("docker-registry", ["serve", join(space.dir, "registry.yml")], { stdio: "ignore" })
+await until(() => fetch(`http://127.0.0.1:${port}/v2/`).then(({ ok }) => ok, () => false))
+const reference = `127.0.0.1:${port}/bench/large:1`
+run("skopeo", ["copy", "--quiet", "--dest-tls-verify=false", await image(), `docker://${reference}`])
+const bytes = Number(run("du", ["-sb", registryDir]).split("\t")[0])
+
+/** Seconds, and the most resident memory in MiB of a command and what it waited for (getrusage(2)). */
+function timed(command, args, options) {
+  const start = performance.now()
+  const { status, stderr } = spawnSync("/usr/bin/env", ["time", "-f", "%M", command, ...args], { encoding: "utf8", ...options })
+  if (status !== 0) throw new Error(`${command}: ${stderr}`)
+  return { seconds: (performance.now() - start) / 1000, mebibytes: Number(stderr.trim().split("\n").at(-1)) / 1024 }
+}
+
+let count = 0
+const peers = {
+  alien() {
+    const stateDir = join(space.dir, `state-${++count}`)
+    // What it takes beyond a pull, a program's start, is part of it.
+    const script = `
+      const { Daemon, Stack, deploy } = require(${JSON.stringify(root)})
+      const daemon = new Daemon("d").code({ type: "image", image: ${JSON.stringify(reference)} }).permissions("none").build()
+      deploy(new Stack("pull").add(daemon, "live").build(), { local: { stateDir: ${JSON.stringify(stateDir)} }, onEvent: ({ phase, state }) => state === "starting" && process.exit(0) })`
+    const taken = timed(process.execPath, ["-e", script])
+    run(process.execPath, [join(root, "js/cli.js"), "destroy", "-n", "pull"], { env: { ...process.env, ALIEN_STATE_DIR: stateDir } })
+    rmSync(stateDir, { recursive: true, force: true })
+    return taken
+  },
+}
+const engine = await docker(space)
+if (engine) {
+  peers["docker pull"] = () => {
+    const status = (pid) => Number(readFileSync(`/proc/${pid}/status`, "utf8").match(/VmHWM:\s+(\d+)/)[1]) / 1024
+    const taken = timed("docker", [...engine.command.slice(1), "pull", "-q", reference])
+    const pid = run("pgrep", ["-f", `dockerd --config-file ${space.dir}`]).split("\n").at(-1)
+    taken.mebibytes = status(pid)
+    engine.cli(["rmi", "-f", reference])
+    return taken
+  }
+}
+const podmanEngine = podman(space)
+if (podmanEngine) {
+  peers["podman pull"] = () => {
+    const taken = timed("podman", [...podmanEngine.command.slice(1), "pull", "-q", "--tls-verify=false", reference])
+    podmanEngine.cli(["rmi", "-f", reference])
+    return taken
+  }
+}
+if (spawnSync("sh", ["-c", "command -v umoci"]).status === 0) {
+  peers["skopeo, umoci"] = () => {
+    const dir = join(space.dir, "umoci")
+    const script = `skopeo copy --quiet --src-tls-verify=false docker://${reference} oci:${dir}/layout:1 && umoci unpack --image ${dir}/layout:1 ${dir}/bundle`
+    const taken = timed("sh", ["-c", `mkdir -p ${dir} && ${script}`])
+    rmSync(dir, { recursive: true, force: true })
+    return taken
+  }
+}
+
+const taken = Object.fromEntries(Object.keys(peers).map((name) => [name, []]))
+for (let round = 0; round < rounds; round++) for (const [name, once] of Object.entries(peers)) taken[name].push(once())
+registry.kill()
+await engine?.stop()
+podmanEngine?.stop()
+const own = median(taken.alien.map(({ seconds }) => seconds))
+console.log(`${(BYTES / 1e6).toFixed(0)} MB in ${LAYERS * FILES} files, ${(bytes / 1e6).toFixed(0)} MB in the registry (goal: at least 2 × docker pull, at most 64 MiB)`)
+for (const [name, all] of Object.entries(taken)) {
+  const seconds = all.map(({ seconds }) => seconds)
+  console.log(`${name.padEnd(14)} ${spread(seconds)} s, ${(median(seconds) / own).toFixed(1)} ×, at most ${Math.max(...all.map(({ mebibytes }) => mebibytes)).toFixed(0)} MiB`)
+}
+const node = timed(process.execPath, ["-e", `require(${JSON.stringify(root)}).plan`])
+console.log(`node with the package, doing nothing: ${node.mebibytes.toFixed(0)} MiB`)
+closeWorkspace(space)
