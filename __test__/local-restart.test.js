@@ -42,6 +42,23 @@ test("crash-looping is a state, with the exit, the count and the time of the nex
   expect(await bed.one(deployment, "d")).toMatchObject({ state: "running" })
 })
 
+test.each([
+  ["an exit code", ["exit=7"], { code: 7 }],
+  ["a signal, by its name", ["crash=SIGSEGV"], { signal: "SIGSEGV" }],
+])("one that was up for a moment and ends by %s is tried later each time, and status says when", async (name, steps, exit) => {
+  const id = name.replace(/\W+/g, "-")
+  const deployment = await bed.deploy(stackOf(id, daemon("d", image, "ready", "wait=20", ...steps)))
+  const waits = []
+  for (let restarts = 0; restarts < 4; restarts++) {
+    const status = await eventually(() => bed.one(deployment, "d"), (one) => one.restarts === restarts && one.state === "crash-looping")
+    expect(status.lastExit).toEqual({ ...exit, oom: false, at: expect.any(String) })
+    waits.push(Date.parse(status.nextStartAt) - Date.parse(status.lastExit.at))
+  }
+  // 100, 200, 400 and 800 ms, a tenth less or more.
+  waits.forEach((wait, index) => expect([index, wait >= 89 * 2 ** index]).toEqual([index, true]))
+  await deployment.destroy()
+})
+
 test("a daemon that never says READY is up once it has lived a second", async () => {
   const begin = Date.now()
   const deployment = await bed.deploy(stackOf("silent", daemon("d", image)))

@@ -90,16 +90,21 @@ describe("the unit", () => {
 
 /** As after a reboot: nothing runs, no socket is there, and the machine has another boot id. */
 async function reboot(stateDir) {
-  await eventually(() => processesWith(stateDir).filter(({ command }) => command.includes("alien-supervisor")), (left) => {
-    for (const { pid } of left) {
-      try {
-        process.kill(pid, "SIGKILL")
-      } catch (error) {
-        if (error.code !== "ESRCH") throw error
-      }
+  const helpers = () => processesWith(stateDir).filter(({ command }) => command.includes("alien-supervisor")).map(({ pid }) => pid)
+  const signal = (pid, name) => {
+    try {
+      process.kill(pid, name)
+    } catch (error) {
+      if (error.code !== "ESRCH") throw error
     }
-    return left.length === 0
-  })
+  }
+  // Stopped first, so that none sees another one end and does something about it.
+  const stopped = new Set()
+  for (let fresh = helpers(); fresh.length > 0; fresh = helpers().filter((pid) => !stopped.has(pid))) {
+    for (const pid of fresh) stopped.add(pid) && signal(pid, "SIGSTOP")
+  }
+  for (const pid of stopped) signal(pid, "SIGKILL")
+  await eventually(helpers, (left) => left.length === 0)
   const walk = (dir) => {
     for (const entry of fs.readdirSync(dir, { withFileTypes: true })) {
       if (entry.isSocket() || entry.name.startsWith("probe-")) fs.rmSync(path.join(dir, entry.name))

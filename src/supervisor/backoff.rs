@@ -20,6 +20,12 @@ pub fn delay(failures: u32, noise: u32) -> Duration {
     doubled.min(LONGEST) * percent / 100
 }
 
+/// Short runs in a row, once another run has ended after so long. That a program was up in between is no merit: one that says
+/// so and ends at once would be tried ten times a second for ever.
+pub fn failures(before: u32, lived: Duration) -> u32 {
+    if lived >= HEALTHY { 0 } else { before.saturating_add(1) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +42,28 @@ mod tests {
                 assert!(wait >= LONGEST * 9 / 10 && wait <= LONGEST * 11 / 10, "{wait:?}");
             }
         }
+    }
+
+    #[test]
+    fn jitter_spreads_every_wait_over_a_tenth_either_way() {
+        for failures in 1..=12 {
+            let exact = delay(failures, 10);
+            let waits: Vec<Duration> = (0..21).map(|noise| delay(failures, noise)).collect();
+            assert_eq!((waits[0], waits[20]), (exact * 90 / 100, exact * 110 / 100));
+            assert!(waits.windows(2).all(|pair| pair[0] < pair[1]), "{waits:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_healthy_run_makes_up_for_short_ones() {
+        let short = HEALTHY - Duration::from_nanos(1);
+        let mut count = 0;
+        for expected in 1..=20 {
+            count = failures(count, short);
+            assert_eq!(count, expected);
+        }
+        assert_eq!(failures(count, HEALTHY), 0);
+        assert_eq!(delay(failures(count, HEALTHY), 0), Duration::ZERO);
+        assert_eq!(failures(u32::MAX, Duration::ZERO), u32::MAX);
     }
 }

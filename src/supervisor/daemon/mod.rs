@@ -349,7 +349,7 @@ impl Supervisor {
         if let Some(former) = self.former.take() {
             return self.go_back(former, exit);
         }
-        self.state.failures = if lived >= backoff::HEALTHY { 0 } else { self.state.failures.saturating_add(1) };
+        self.state.failures = backoff::failures(self.state.failures, lived);
         let wait = backoff::delay(self.state.failures, time::wall().subsec_micros());
         self.state.save(&self.dir);
         if wait.is_zero() {
@@ -365,7 +365,6 @@ impl Supervisor {
             *settled = true;
         }
         self.former = None;
-        self.state.failures = 0;
         self.state.good_version = Some(self.current.spec.version.clone());
         self.state.save(&self.dir);
         self.remove_old_tops();
