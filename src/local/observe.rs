@@ -13,6 +13,9 @@ use crate::supervisor::spec::{self, CURRENT, REMOVED};
 use futures_util::future::join_all;
 use std::path::{Path, PathBuf};
 
+/// Daemons that are asked by one task.
+const TOGETHER: usize = 64;
+
 /// A daemon as it is found.
 struct Found {
     id: String,
@@ -22,11 +25,15 @@ struct Found {
 }
 
 async fn daemons(layout: &Layout, name: &str) -> Vec<Found> {
+    let ids = deployment::entry_names(&layout.daemons(name));
     let mut asked = Vec::new();
-    for id in deployment::entry_names(&layout.daemons(name)) {
-        asked.push(find(layout.daemon(name, &id), id));
+    // A task for some of them: many are more than one processor's work.
+    for some in ids.chunks(TOGETHER) {
+        let some: Vec<_> = some.iter().map(|id| find(layout.daemon(name, id), id.clone())).collect();
+        asked.push(tokio::spawn(join_all(some)));
     }
-    join_all(asked).await
+    let found = join_all(asked).await.into_iter();
+    found.flat_map(|some| some.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))).collect()
 }
 
 async fn find(dir: PathBuf, id: String) -> Found {

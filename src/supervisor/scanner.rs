@@ -12,6 +12,7 @@ use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Fork, Pid};
 use crate::sys::{Context, file, memory, signal, socket, time};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -41,6 +42,10 @@ struct Kept {
     told_to_end: bool,
     /// Whether its supervisor runs the program that it should, or was told to.
     is_current: bool,
+    /// Something has happened to it.
+    due: bool,
+    /// Of the supervisor's handle, in what is waited on.
+    key: Option<usize>,
 }
 
 struct Scanner {
@@ -167,6 +172,8 @@ pub fn go_on(state_dir: &Path, descriptor: &str) -> io::Result<()> {
             not_before: kept.not_before,
             told_to_end: kept.told_to_end,
             is_current: false,
+            due: true,
+            key: None,
         })
     });
     let kept = kept.collect::<io::Result<_>>()?;
@@ -241,34 +248,32 @@ impl Scanner {
             }
             set.clear();
             let signal_key = set.add(signals);
-            for kept in &self.kept {
-                if let Some((_, handle, _)) = &kept.supervisor {
-                    set.add(handle);
-                }
+            for kept in &mut self.kept {
+                kept.key = kept.supervisor.as_ref().map(|(_, handle, _)| set.add(handle));
             }
             let accept = self.server.add_to(&mut set);
             set.wait(self.next_timer())?;
+            for kept in &mut self.kept {
+                kept.due |= kept.key.is_some_and(|key| set.ready(key));
+            }
             if set.ready(signal_key) {
                 self.signalled(signals);
             }
-            for (caller, op) in self.server.requests(&set, accept) {
+            let requests = self.server.requests(&set, accept);
+            self.renewal |= requests.iter().any(|(_, op)| *op == Op::Renew);
+            // One look for all who ask: they may be a thousand.
+            if self.server.was_hung_up() || requests.iter().any(|(_, op)| *op == Op::Scan) {
+                self.look();
+            } else {
+                self.tend_due();
+            }
+            for (caller, op) in requests {
                 let reply = match op {
-                    Op::Scan => {
-                        self.look();
-                        Reply::Accepted
-                    }
-                    Op::Renew => {
-                        self.renewal = true;
-                        Reply::Accepted
-                    }
+                    Op::Scan | Op::Renew => Reply::Accepted,
                     _ => Reply::Refused(Failure::new("WRONG_SOCKET", "a scanner only scans")),
                 };
                 self.server.reply(caller, &reply, false);
             }
-            if self.server.was_hung_up() {
-                self.look();
-            }
-            self.tend_all();
             if std::mem::take(&mut self.renewal)
                 && let Err(error) = self.renew(lock)
             {
@@ -300,17 +305,20 @@ impl Scanner {
 
     fn next_timer(&self) -> Option<Duration> {
         let now = time::monotonic();
-        let idle = |kept: &&Kept| kept.supervisor.is_none() && kept.remover.is_none();
-        self.kept.iter().filter(idle).map(|kept| kept.not_before.saturating_sub(now)).min()
+        self.kept.iter().filter(|kept| kept.is_idle()).map(|kept| kept.not_before.saturating_sub(now)).min()
     }
 
     fn signalled(&mut self, signals: &OwnedFd) {
         while let Some(signal) = signal::next(signals) {
-            self.ending |= signal == libc::SIGTERM;
+            if signal == libc::SIGTERM {
+                self.ending = true;
+                self.kept.iter_mut().for_each(|kept| kept.due = true);
+            }
         }
         while let Some((pid, status)) = process::reap_any() {
             for kept in self.kept.iter_mut().filter(|kept| kept.remover == Some(pid)) {
                 kept.remover = None;
+                kept.due = true;
                 if status != 0 {
                     kept.not_before = time::monotonic() + THROTTLE;
                 }
@@ -318,11 +326,12 @@ impl Scanner {
         }
     }
 
-    /// Finds the daemons' folders.
+    /// Finds the daemons' folders, and does what each asks for.
     fn look(&mut self) {
+        let known: HashSet<PathBuf> = self.kept.iter().map(|kept| kept.dir.clone()).collect();
         for name in entries(&self.state_dir.join("deployments")) {
             for dir in entries(&name.join("daemons")) {
-                if !self.kept.iter().any(|kept| kept.dir == dir) {
+                if !known.contains(&dir) {
                     self.kept.push(Kept {
                         dir,
                         supervisor: None,
@@ -330,6 +339,8 @@ impl Scanner {
                         not_before: Duration::ZERO,
                         told_to_end: false,
                         is_current: false,
+                        due: true,
+                        key: None,
                     });
                 }
             }
@@ -338,12 +349,27 @@ impl Scanner {
     }
 
     fn tend_all(&mut self) {
-        let (state_dir, ending) = (self.state_dir.clone(), self.ending);
-        self.kept.retain_mut(|kept| kept.tend(&state_dir, ending));
+        self.kept.iter_mut().for_each(|kept| kept.due = true);
+        self.tend_due();
+    }
+
+    /// Does what is asked for by those folders that something has happened to.
+    fn tend_due(&mut self) {
+        let (state_dir, ending, now) = (self.state_dir.clone(), self.ending, time::monotonic());
+        self.kept.retain_mut(|kept| {
+            let is_due =
+                std::mem::take(&mut kept.due) || !kept.is_current || (kept.is_idle() && now >= kept.not_before);
+            !is_due || kept.tend(&state_dir, ending)
+        });
     }
 }
 
 impl Kept {
+    /// Whether only time can bring it on.
+    fn is_idle(&self) -> bool {
+        self.supervisor.is_none() && self.remover.is_none()
+    }
+
     /// Does what the folder asks for. Gives false once there is nothing to look after any more.
     fn tend(&mut self, state_dir: &Path, ending: bool) -> bool {
         if self.remover.is_some() {

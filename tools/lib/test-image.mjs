@@ -8,15 +8,15 @@ import { Layout } from "./oci.mjs"
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../..")
 
-/** The program's path; compiled when its source is newer. Safe to call from several processes at once. */
-export function testProgram() {
-  const source = join(root, "tests/programs/daemon.rs")
-  const program = join(root, "target/test-programs/daemon")
+/** A program's path; compiled when its source is newer. Safe to call from several processes at once. */
+export function testProgram(name = "daemon") {
+  const source = join(root, `tests/programs/${name}.rs`)
+  const program = join(root, `target/test-programs/${name}`)
   if (existsSync(program) && statSync(program).mtimeMs >= statSync(source).mtimeMs) return program
   mkdirSync(dirname(program), { recursive: true })
   // A folder of its own: rustc puts its intermediate files beside the result, under names that depend on the source only.
   const folder = mkdtempSync(`${program}-`)
-  const aside = join(folder, "daemon")
+  const aside = join(folder, name)
   const flags = ["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "panic=abort", "-C", "strip=symbols"]
   const { status, stderr, error } = spawnSync("rustc", [...flags, "-o", aside, source], { encoding: "utf8" })
   if (error || status !== 0) throw new Error(`${source} cannot be compiled: ${error?.message ?? stderr}`)
