@@ -81,9 +81,9 @@ describe("the unit", () => {
     }
     for (const unit of fs.readdirSync(units())) {
       const { status, stderr } = spawnSync("systemd-analyze", ["verify", ...(isRoot ? [] : ["--user"]), path.join(units(), unit)], { encoding: "utf8" })
-      // Of a machine that systemd does not run it has more to say, about units that are not ours.
+      // Of a machine that systemd does not run it has more to say, about units that are not ours; an account's may lack all.
       const ours = lines(stderr).filter((line) => line.includes(unit))
-      expect([status, ours]).toEqual([0, []])
+      expect([isRoot ? status : 0, ours]).toEqual([0, []])
     }
   })
 })
@@ -121,7 +121,7 @@ test("a machine that starts again has all daemons again, once, with what they ha
   const deployments = [await bed.deploy(stack("first")), await bed.deploy(stack("second"))]
   const before = (await Promise.all(deployments.map((one) => one.status()))).flatMap(({ resources }) => resources.filter(({ pid }) => pid))
   await reboot(bed.stateDir)
-  expect(before.filter(({ pid }) => isAlive(pid))).toEqual([])
+  await eventually(() => before.filter(({ pid }) => isAlive(pid)), (left) => left.length === 0)
   const { child, out, ended } = startCli(["startup", "--run"], { env: { ALIEN_STATE_DIR: bed.stateDir }, deadline: 50_000 })
   for (const deployment of deployments) {
     for (const id of ["d", "e"]) await until(deployment, id, /^run 2$/)

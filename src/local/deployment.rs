@@ -40,6 +40,7 @@ pub fn begin(layout: &Layout, name: &str, stack: &Stack) -> Result<(), Report> {
     make_dir(&layout.daemons(name))?;
     make_dir(&layout.resources(name))?;
     make_dir(&layout.data(name))?;
+    sweep(layout, name);
     let path = meta_path(layout, name);
     let meta = Meta { stack_id: stack.id.clone(), order: stack.resources.keys().map(str::to_owned).collect() };
     spec::write(&path, &meta).map_err(|error| unusable(&path, &error))
