@@ -5,18 +5,17 @@
 //! into a file, only where it is not in the store.
 
 use super::digest::Digest;
+use super::engine::{self, DEFAULT_HOST, Unreached, said};
 use super::error::{Error, Place, Result};
 use super::store::Session;
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::Docker;
 use futures_util::StreamExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
-/// Where an engine listens unless it is told otherwise.
-const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// The engine writes large images down before it sends their first byte.
-const ANSWER_SECONDS: u64 = 600;
+const ANSWER: Duration = Duration::from_secs(600);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An engine and one of its images.
@@ -37,20 +36,10 @@ impl DockerDaemon {
         let host = host.unwrap_or(DEFAULT_HOST).to_owned();
         let unreachable =
             |why: String| Error::EngineUnreachable { reference: reference.to_owned(), host: host.clone(), why };
-        let engine = match host.split_once("://") {
-            Some(("unix", path)) => Docker::connect_with_unix(path, ANSWER_SECONDS, API_DEFAULT_VERSION),
-            Some(("tcp" | "http", address)) => Docker::connect_with_http(address, ANSWER_SECONDS, API_DEFAULT_VERSION),
-            _ => {
-                return Err(Error::Options {
-                    what: format!("the Docker engine's address {host:?} is none that images are read from"),
-                    hint: "give DOCKER_HOST (dockerHost) as unix:///PATH or tcp://HOST:PORT; for one behind ssh or \
-                        TLS, save the image there and use docker-archive:FILE"
-                        .to_owned(),
-                });
-            }
-        };
-        let engine = engine.map_err(|why| unreachable(said(&why)))?;
-        let engine = engine.negotiate_version().await.map_err(|why| unreachable(said(&why)))?;
+        let engine = engine::connect(&host, ANSWER).await.map_err(|why| match why {
+            Unreached::Address { host } => engine::no_address(&host),
+            Unreached::Unanswered { why } => unreachable(why),
+        })?;
         let found = engine.inspect_image(name).await.map_err(|why| match why {
             bollard::errors::Error::DockerResponseServerError { status_code: 404, message } => {
                 let what = format!("the Docker engine at {host} has no such image ({message})");
@@ -83,7 +72,7 @@ impl DockerDaemon {
         let mut pieces = std::pin::pin!(self.engine.export_image(&self.id.to_string()));
         let mut first = true;
         loop {
-            let patience = if first { Duration::from_secs(ANSWER_SECONDS) } else { READ_TIMEOUT };
+            let patience = if first { ANSWER } else { READ_TIMEOUT };
             let piece = tokio::time::timeout(patience, pieces.next()).await;
             let piece = piece.map_err(|_| cut(format!("it sent nothing for {} s", patience.as_secs())))?;
             let Some(piece) = piece else { break };
@@ -95,13 +84,4 @@ impl DockerDaemon {
         file.flush().await.map_err(failed)?;
         Ok(path)
     }
-}
-
-/// An error's last cause: those before it say only that there was one.
-fn said(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

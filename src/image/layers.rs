@@ -2,7 +2,7 @@
 
 use super::Progress;
 use super::digest::Digest;
-use super::error::{Error, Result};
+use super::error::{Error, Place, Result};
 use super::manifest::Descriptor;
 use super::partial::Partial;
 use super::pull::{Listener, Located, Source, blocking};
@@ -62,21 +62,29 @@ impl Store {
 }
 
 /// One layer on its way into the store.
-struct LayerJob<'a> {
-    store: &'a Store,
-    source: &'a Source,
-    session: &'a Arc<Session>,
-    layer: &'a Descriptor,
-    diff_id: &'a Digest,
+pub(super) struct LayerJob<'a> {
+    pub(super) store: &'a Store,
+    pub(super) source: &'a Source,
+    pub(super) session: &'a Arc<Session>,
+    pub(super) layer: &'a Descriptor,
+    pub(super) diff_id: &'a Digest,
     /// Chain ids of the layers below and, last, of this one.
-    chain: &'a [Digest],
-    layers: usize,
-    arrivals: &'a Arrivals<'a>,
-    cancelled: &'a Arc<AtomicBool>,
-    progress: Listener<'a>,
+    pub(super) chain: &'a [Digest],
+    pub(super) layers: usize,
+    pub(super) arrivals: &'a Arrivals<'a>,
+    pub(super) cancelled: &'a Arc<AtomicBool>,
+    pub(super) progress: Listener<'a>,
 }
 
-impl LayerJob<'_> {
+/// A layer's bytes on disk.
+pub(super) struct Found<'a> {
+    pub(super) blob: Blob,
+    /// Where they were downloaded; nobody needs them once they have been read.
+    pub(super) arrived: Option<Partial>,
+    pub(super) place: &'a Place,
+}
+
+impl<'a> LayerJob<'a> {
     async fn run(&self, below: Option<oneshot::Receiver<()>>) -> Result<()> {
         let Some((chain_id, below_ids)) = self.chain.split_last() else { return Ok(()) };
         // Another call in this process may be at the same layer.
@@ -85,8 +93,32 @@ impl LayerJob<'_> {
         if self.store.has_layer(chain_id) {
             return wait_for(below).await;
         }
-        let (layer, diff_id) = (self.layer, self.diff_id.clone());
         let dir = &self.session.dir;
+        let Found { blob, arrived, place } = self.find(below_ids.len()).await?;
+        wait_for(below).await?;
+        (self.progress)(Progress::Unpacking { layer: self.chain.len(), layers: self.layers });
+        let lowers = below_ids.iter().map(|id| (self.store.layer_dir(id), self.store.owners_file(id))).collect();
+        let target =
+            Target { tree: dir.join(chain_id.hex()), owners: dir.join(format!("{}.owners", chain_id.hex())), lowers };
+        let (store, place, chain_id) = (self.store.clone(), place.clone(), chain_id.clone());
+        // Held until the thread is done, so that the folder is not removed under it.
+        let (session, cancelled) = (self.session.clone(), self.cancelled.clone());
+        blocking(move || {
+            let unpacked = unpack(&blob, &target, store.limits(), &place, &cancelled);
+            // It stays for another try only where nobody wanted to wait for this one.
+            if let Some(partial) = arrived.filter(|_| !matches!(unpacked, Err(Error::Cancelled))) {
+                partial.discard().map_err(|why| Error::store("remove", &blob.path, why))?;
+            }
+            store.publish_layer(&target.tree, unpacked?.then_some(&target.owners), &chain_id)?;
+            drop(session);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Has the layer's bytes, the `index`-th counted from the lowest, 0, on disk.
+    pub(super) async fn find(&self, index: usize) -> Result<Found<'a>> {
+        let (layer, diff_id) = (self.layer, self.diff_id.clone());
         let mut arrived = None;
         let (blob, place) = match self.source {
             Source::Registry(registry) => {
@@ -109,31 +141,13 @@ impl LayerJob<'_> {
                 )
             }
             Source::DockerArchive(archive) => {
-                let Some(found) = archive.layer(below_ids.len()) else { return Err(archive.has_no(&layer.digest)) };
+                let Some(found) = archive.layer(index) else { return Err(archive.has_no(&layer.digest)) };
                 // Its diff id, which is looked at in any case, is all that is known of it.
                 let (path, offset, size) = (found.path.clone(), found.offset, found.size);
                 (Blob { path, offset, size, digest: layer.digest.clone(), verified: true, diff_id }, archive.place())
             }
         };
-        wait_for(below).await?;
-        (self.progress)(Progress::Unpacking { layer: self.chain.len(), layers: self.layers });
-        let lowers = below_ids.iter().map(|id| (self.store.layer_dir(id), self.store.owners_file(id))).collect();
-        let target =
-            Target { tree: dir.join(chain_id.hex()), owners: dir.join(format!("{}.owners", chain_id.hex())), lowers };
-        let (store, place, chain_id) = (self.store.clone(), place.clone(), chain_id.clone());
-        // Held until the thread is done, so that the folder is not removed under it.
-        let (session, cancelled) = (self.session.clone(), self.cancelled.clone());
-        blocking(move || {
-            let unpacked = unpack(&blob, &target, store.limits(), &place, &cancelled);
-            // It stays for another try only where nobody wanted to wait for this one.
-            if let Some(partial) = arrived.filter(|_| !matches!(unpacked, Err(Error::Cancelled))) {
-                partial.discard().map_err(|why| Error::store("remove", &blob.path, why))?;
-            }
-            store.publish_layer(&target.tree, unpacked?.then_some(&target.owners), &chain_id)?;
-            drop(session);
-            Ok(())
-        })
-        .await
+        Ok(Found { blob, arrived, place })
     }
 
     /// Downloads the layer, or what an earlier process has left of it to do.

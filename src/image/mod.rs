@@ -9,6 +9,7 @@
 //! layout     image layouts in folders and archives
 //! archive    tar files, read where they lie
 //! docker_archive, docker_daemon    what `docker save` writes, and images of a running engine
+//! engine     reaching a container engine            export     an image as an archive that one loads
 //! made       an image that is made here, of one program
 //! unpack     a compressed layer becomes a directory that overlayfs can stack; hostile input
 //! store      what is kept, and how processes share it
@@ -29,7 +30,9 @@ mod archive;
 mod digest;
 mod docker_archive;
 mod docker_daemon;
+pub mod engine;
 mod error;
+mod export;
 mod layers;
 mod layout;
 mod lease;
@@ -46,6 +49,7 @@ mod unpack;
 mod usage;
 
 pub use error::{Error, Place};
+pub use export::Export;
 pub use lease::Lease;
 pub use made::{Made, Program};
 pub use manifest::ImageConfig;

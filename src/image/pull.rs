@@ -58,7 +58,7 @@ impl Store {
             return self.resolve_in_daemon(name, &reference.to_string(), options).await;
         }
         let located = self.find(reference, options, &|_| {}).await?;
-        let cached = located.source.is_none() || self.is_complete(&located.config);
+        let cached = located.source.is_none() || self.is_complete(&located.known, &located.config);
         Ok(Resolved { digest: located.known.digest.to_string(), cached, unreachable: located.unreachable })
     }
 
@@ -77,7 +77,7 @@ impl Store {
             let lease = self.lease_of(&located)?;
             drop(located.gate.take());
             // What was here and counted on may have been pruned before the lease: then it is looked for again.
-            if located.source.is_some() || self.is_complete(&located.config) {
+            if located.source.is_some() || self.is_complete(&located.known, &located.config) {
                 break (located, lease);
             }
         };
@@ -86,7 +86,7 @@ impl Store {
         }
         progress(Progress::Resolved { digest: located.known.digest.to_string() });
         if let Some(source) = &located.source {
-            if !self.is_complete(&located.config) {
+            if !self.is_complete(&located.known, &located.config) {
                 self.fetch_layers(&located, source, progress).await?;
                 source.said().into_iter().for_each(|what| progress(Progress::Asking { what }));
             }
@@ -96,7 +96,7 @@ impl Store {
         Ok(self.image(located, lease))
     }
 
-    fn lease_of(&self, located: &Located) -> Result<Lease> {
+    pub(super) fn lease_of(&self, located: &Located) -> Result<Lease> {
         let chain = Digest::chain(located.config.diff_ids());
         let documents = [&located.known.document].into_iter().chain(&located.config_digest);
         self.lease(documents.chain(&chain))
@@ -127,7 +127,12 @@ impl Store {
     }
 
     /// The documents of an image: from the store where policy and contents allow it, else from its source.
-    async fn find(&self, reference: &ImageReference, options: &Options, progress: Listener<'_>) -> Result<Located> {
+    pub(super) async fn find(
+        &self,
+        reference: &ImageReference,
+        options: &Options,
+        progress: Listener<'_>,
+    ) -> Result<Located> {
         let text = reference.to_string();
         match reference {
             ImageReference::Registry(registry) => self.find_in_registry(registry, text, options, progress).await,
@@ -263,14 +268,10 @@ impl Store {
             unreachable: None,
             gate: None,
         };
-        self.is_complete(&located.config).then_some(located)
+        self.is_complete(&located.known, &located.config).then_some(located)
     }
 
-    pub(super) fn is_complete(&self, config: &ConfigDocument) -> bool {
-        Digest::chain(config.diff_ids()).iter().all(|chain_id| self.has_layer(chain_id))
-    }
-
-    fn image(&self, located: Located, lease: Lease) -> Image {
+    pub(super) fn image(&self, located: Located, lease: Lease) -> Image {
         let chain = Digest::chain(located.config.diff_ids());
         Image {
             reference: located.reference,
@@ -285,7 +286,7 @@ impl Store {
 
 impl Source {
     /// What there is to tell of where things came from.
-    fn said(&self) -> Vec<String> {
+    pub(super) fn said(&self) -> Vec<String> {
         match self {
             Source::Registry(registry) => registry.said(),
             Source::Layout(_) | Source::DockerArchive(_) => Vec::new(),

@@ -133,6 +133,6 @@ impl Store {
             unreachable: None,
             gate: None,
         };
-        self.is_complete(&located.config).then_some(located)
+        self.is_complete(&located.known, &located.config).then_some(located)
     }
 }

@@ -25,16 +25,18 @@
 
 use super::digest::Digest;
 use super::error::{Error, Result};
+use super::manifest::ConfigDocument;
 use super::platform::Platform;
 use super::unpack::Limits;
 use super::usage::bytes_below;
 use rustix::fs::{FlockOperation, flock, fstat, syncfs};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 /// A store of images. Cheap to clone; several may be open on one folder, in one process or in many.
@@ -49,6 +51,8 @@ struct Inner {
     layers: PathBuf,
     options: StoreOptions,
     downloads: Semaphore,
+    /// Digests of the images whose layers somebody else keeps, where that is not the store.
+    elsewhere: Option<Mutex<HashSet<String>>>,
 }
 
 /// Layers that are downloaded at once, unless [`StoreOptions::downloads`] says otherwise.
@@ -101,6 +105,19 @@ impl Store {
 
     /// As [`Store::open`], with options.
     pub fn open_with(dir: &Path, options: StoreOptions) -> Result<Store> {
+        Store::open_for(dir, options, None)
+    }
+
+    /// Opens a store that keeps documents alone: layers go to an engine (see [`Store::export`]), which has those of the
+    /// images with the digests `held`.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_beside(dir: &Path, options: StoreOptions, held: HashSet<String>) -> Result<Store> {
+        Store::open_for(dir, options, Some(Mutex::new(held)))
+    }
+
+    fn open_for(dir: &Path, options: StoreOptions, elsewhere: Option<Mutex<HashSet<String>>>) -> Result<Store> {
         // Layer directories are handed out as paths, and the caller may change its working directory.
         let dir = std::path::absolute(dir).map_err(|why| Error::store("find", dir, why))?;
         if let Some(parent) = dir.parent() {
@@ -115,7 +132,7 @@ impl Store {
             fs::create_dir_all(&path).map_err(|why| Error::store("make", &path, why))?;
         }
         let downloads = Semaphore::new(options.downloads.max(1));
-        let store = Store { inner: Arc::new(Inner { layers: dir.join("layers"), dir, options, downloads }) };
+        let store = Store { inner: Arc::new(Inner { layers: dir.join("layers"), dir, options, downloads, elsewhere }) };
         store.sweep();
         Ok(store)
     }
@@ -158,6 +175,25 @@ impl Store {
 
     pub(super) fn has_layer(&self, chain_id: &Digest) -> bool {
         fs::symlink_metadata(self.layer_dir(chain_id)).is_ok_and(|meta| meta.is_dir())
+    }
+
+    /// Whether all layers of an image are where they are kept.
+    pub(super) fn is_complete(&self, known: &Known, config: &ConfigDocument) -> bool {
+        match &self.inner.elsewhere {
+            None => Digest::chain(config.diff_ids()).iter().all(|chain_id| self.has_layer(chain_id)),
+            Some(held) => held.lock().unwrap_or_else(PoisonError::into_inner).contains(&known.digest.to_string()),
+        }
+    }
+
+    /// Notes that somebody else has all layers of an image now, or not any more.
+    pub(super) fn note_held(&self, digest: &str, is_held: bool) {
+        let Some(held) = &self.inner.elsewhere else { return };
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_held {
+            held.insert(digest.to_owned());
+        } else {
+            held.remove(digest);
+        }
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {

@@ -65,6 +65,11 @@ impl<R: Read> Metered<R> {
         Metered { inner, hasher: Hasher::default(), read: 0, limits, compressed_size, cancelled }
     }
 
+    /// How many bytes have come out.
+    pub(super) fn read_so_far(&self) -> u64 {
+        self.read
+    }
+
     /// Reads what is behind the end of the archive (it counts for the diff id) and returns the digest of it all.
     pub(super) fn finish(mut self) -> io::Result<(R, Digest)> {
         let mut buffer = vec![0; 128 << 10];

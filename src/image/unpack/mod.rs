@@ -116,20 +116,66 @@ pub(super) fn unpack(
     })
 }
 
-fn run(blob: &Blob, target: &Target, limits: &Limits, cancelled: &Arc<AtomicBool>) -> Result<bool, Failure> {
+/// Writes `blob` uncompressed, verifying all digests; returns how many bytes that were. Blocking, with bounded memory.
+pub(super) fn write_plain(
+    blob: &Blob,
+    to: &mut impl Write,
+    limits: &Limits,
+    place: &Place,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<u64, Error> {
+    let mut write = || {
+        let mut decoded = open(blob, limits, cancelled)?;
+        let mut buffer = vec![0; 128 << 10];
+        let mut written = 0;
+        loop {
+            match decoded.read(&mut buffer).map_err(failure)? {
+                0 => break,
+                count => to.write_all(&buffer[..count]).map_err(|why| Failure::write("write", b"", why))?,
+            }
+            written = decoded.read_so_far();
+        }
+        close(blob, decoded)?;
+        Ok(written)
+    };
+    write().map_err(|failure| {
+        let layer = blob.digest.to_string();
+        let place = Box::new(place.clone());
+        match failure {
+            Failure::Cancelled => Error::Cancelled,
+            Failure::Corrupt(what) => Error::Corrupt { place, what: format!("layer {layer}: {what}") },
+            Failure::Unsafe { entry, why } => Error::Unsafe { place, layer, entry, why },
+            Failure::Read(source) => Error::store("read", &blob.path, source),
+            Failure::Write { doing, source, .. } => Error::store(doing, &blob.path, source),
+        }
+    })
+}
+
+type Decoded = Metered<Decoder<BufReader<Hashing<io::Take<File>>>>>;
+
+fn open(blob: &Blob, limits: &Limits, cancelled: &Arc<AtomicBool>) -> Result<Decoded, Failure> {
     let mut file = File::open(&blob.path).map_err(Failure::Read)?;
     file.seek(SeekFrom::Start(blob.offset)).map_err(Failure::Read)?;
     // A layout's blobs are verified as they are read; a downloaded one was on its way here.
     let source = BufReader::with_capacity(128 << 10, Hashing::new(file.take(blob.size), !blob.verified));
-    let decoded = Metered::new(decoder(source)?, limits.clone(), blob.size, cancelled.clone());
-    let mut tarball = Tarball::new(decoded);
+    Ok(Metered::new(decoder(source)?, limits.clone(), blob.size, cancelled.clone()))
+}
+
+fn run(blob: &Blob, target: &Target, limits: &Limits, cancelled: &Arc<AtomicBool>) -> Result<bool, Failure> {
+    let mut tarball = Tarball::new(open(blob, limits, cancelled)?);
 
     let mut tree = Tree::make(target, limits)?;
     while let Some(entry) = tarball.next()? {
         tree.put(&entry, &mut tarball)?;
     }
 
-    let (decoder, diff_id) = tarball.into_inner().finish().map_err(failure)?;
+    close(blob, tarball.into_inner())?;
+    tree.finish()
+}
+
+/// Reads to the end and compares sizes and digests with what they must be.
+fn close(blob: &Blob, decoded: Decoded) -> Result<(), Failure> {
+    let (decoder, diff_id) = decoded.finish().map_err(failure)?;
     let (size, digest) = decoder.into_source().into_inner().finish().map_err(failure)?;
     if size != blob.size {
         return Err(Failure::Corrupt(format!("it has {size} bytes, its manifest says {}", blob.size)));
@@ -143,7 +189,7 @@ fn run(blob: &Blob, target: &Target, limits: &Limits, cancelled: &Arc<AtomicBool
             "uncompressed its digest is {diff_id}, its configuration says {expected}"
         )));
     }
-    tree.finish()
+    Ok(())
 }
 
 /// Uncompresses a whole file into the new file `target`, within the limits of a layer. Blocking.
