@@ -10,7 +10,7 @@ jest.setTimeout(60_000)
 
 const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/
 
-describe.each(Object.entries(PLACES))("%s", (platform, { missing, open }) => {
+describe.each(Object.entries(PLACES))("%s", (name, { missing, open, platform = name }) => {
   needs(missing).describe("a deployment", () => {
     const place = open()
     /** A daemon of a deployment. A program that is process 1 has to handle SIGTERM, or it lives through its grace period. */
@@ -212,7 +212,7 @@ describe.each(Object.entries(PLACES))("%s", (platform, { missing, open }) => {
       let deployment
 
       beforeAll(async () => {
-        deployment = await place.deploy(stackOf(NAME, up(NAME, "d", "print=1", "print=2", "wait=20", "print=ü 🦀", "print=", "print=5")))
+        deployment = await place.deploy(stackOf(NAME, up(NAME, "d", "print=1", "print=2", `wait=${place.tick}`, "print=ü 🦀", "print=", "print=5")))
         await until(deployment, "d", /^5$/)
       })
 

@@ -16,6 +16,8 @@ function defaults(env = process.env) {
     dockerConfig: env.REGISTRY_AUTH_FILE || path.join(env.DOCKER_CONFIG || path.join(home, ".docker"), "config.json"),
     dockerHost: env.DOCKER_HOST || "",
     configHome: env.XDG_CONFIG_HOME && path.isAbsolute(env.XDG_CONFIG_HOME) ? env.XDG_CONFIG_HOME : path.join(home, ".config"),
+    runtime: env.ALIEN_RUNTIME || "",
+    runtimeDir: env.XDG_RUNTIME_DIR || "",
     helper: helperPath(),
     commandsCaFile: env.ALIEN_COMMANDS_CA_FILE || "",
     kubeconfig: env.KUBECONFIG || "",

@@ -328,8 +328,16 @@ export interface LocalOptions {
    */
   dockerConfig?: string
   /**
-   * Where the Docker engine listens that `docker-daemon:` images are in: `unix:///PATH` or `tcp://HOST:PORT`.
-   * @default `DOCKER_HOST`, else unix:///var/run/docker.sock
+   * What daemons of a new deployment run under: processes of this machine, or a container engine, Docker or Podman. `auto` is
+   * `process` where this machine can make sandboxes, else `engine` where one answers. A deployment keeps what it was made
+   * with.
+   * @default `ALIEN_RUNTIME`, else "auto"
+   */
+  runtime?: "auto" | "process" | "engine"
+  /**
+   * Where the container engine listens that daemons of new deployments run under, and that `docker-daemon:` images are in:
+   * `unix:///PATH` or `tcp://HOST:PORT`.
+   * @default `DOCKER_HOST`, else unix:///var/run/docker.sock, and for daemons then Podman's socket of this account or of root
    */
   dockerHost?: string
   /**

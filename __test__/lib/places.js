@@ -5,6 +5,8 @@
 
 const { failure, processesWith, testBed } = require("./bed.js")
 const { missing, testCluster } = require("./cluster.js")
+const { missingEngine, testEngine } = require("./engines.js")
+const alien = require("@alienplatform/core")
 
 /**
  * @typedef {object} Place
@@ -13,6 +15,7 @@ const { missing, testCluster } = require("./cluster.js")
  * @property {(stack: object, more?: object, again?: () => Promise<void>) => Promise<Error>} refused deploys what ends by itself
  *   at once, and gives the error; where the place may miss that, `again` makes ready for another try
  * @property {() => string} image the tests' program, as a reference that the place can use; there once `beforeAll` is through
+ * @property {number} tick milliseconds after which the times of two lines of a log differ
  * @property {string[]} up steps after which the place may take the program for up at once, where it can be told
  * @property {(deployment: string, id: string) => Promise<string[]>} copies of a daemon's program that run, by names that no
  *   two of them ever share; seen from outside, not through the engine
@@ -34,8 +37,42 @@ function local() {
     refused: (stack, more) => failure(bed.deploy(stack, more)),
     image: () => image,
     up: ["ready"],
-    // The supervisor and its init are called otherwise: what is left is the program itself.
-    copies: async (deployment, id) => processesWith(mark(deployment, id)).filter(({ command }) => command.startsWith("/bin/daemon ")).map(({ pid }) => `${pid}`),
+    tick: 20,
+    copies,
+    where: { pid: expect.any(Number) },
+    fetches: ["image"],
+    absent: () => ({ image: `${image.slice(0, image.lastIndexOf(":"))}:absent`, code: "IMAGE_NOT_FOUND" }),
+  }
+}
+
+// The supervisor and the inits are called otherwise: what is left is the program itself.
+const copies = async (deployment, id) =>
+  processesWith(mark(deployment, id)).filter(({ command }) => command.startsWith("/bin/daemon ")).map(({ pid }) => `${pid}`)
+
+/** This machine, with a container engine. */
+function engine(name) {
+  const bed = testBed()
+  const its = testEngine(name, bed)
+  let image
+  beforeAll(async () => {
+    image = await bed.image()
+  })
+  const options = (more = {}) => bed.options({ ...more, local: { runtime: "engine", dockerHost: its.host, ...more.local } })
+  async function deploy(stack, more) {
+    const deployment = await alien.deploy(stack, options(more))
+    await bed.note(deployment)
+    return deployment
+  }
+  return {
+    options,
+    deploy,
+    refused: (stack, more) => failure(deploy(stack, more)),
+    image: () => image,
+    // Nobody listens for it there.
+    up: [],
+    // Podman's API tells the seconds alone.
+    tick: name === "podman" ? 1100 : 20,
+    copies,
     where: { pid: expect.any(Number) },
     fetches: ["image"],
     absent: () => ({ image: `${image.slice(0, image.lastIndexOf(":"))}:absent`, code: "IMAGE_NOT_FOUND" }),
@@ -53,6 +90,7 @@ function kubernetes() {
     image: () => its.image,
     // Nobody listens for it there.
     up: [],
+    tick: 20,
     async copies(deployment, id) {
       const { items } = await its.get("pods", "-l", `app.kubernetes.io/instance=${deployment},app.kubernetes.io/name=${id}`)
       const running = items.flatMap(({ status }) => status.containerStatuses ?? []).filter(({ state }) => state.running)
@@ -72,6 +110,8 @@ const mark = (deployment, id) => `I am ${deployment}/${id}`
 /** By name: why it cannot be had here, and how to open it, in a `describe` block of its own. */
 const PLACES = {
   local: { missing: undefined, open: local },
+  docker: { missing: missingEngine("docker"), platform: "local", open: () => engine("docker") },
+  podman: { missing: missingEngine("podman"), platform: "local", open: () => engine("podman") },
   kubernetes: { missing: missing(), open: kubernetes },
 }
 

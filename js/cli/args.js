@@ -18,6 +18,7 @@ const COMMON = {
   pull: { type: "string" },
   downloads: { type: "string" },
   "store-limit": { type: "string" },
+  runtime: { type: "string" },
   kubeconfig: { type: "string" },
   context: { type: "string" },
   namespace: { type: "string" },

@@ -38,6 +38,8 @@ local:
       --store-limit SIZE   fetch nothing that makes the images on disk larger: 20Gi, 500M; default: no limit
       --pull WHEN          ask the registry: always, missing (only for what is not here) or
                            auto (always for the tag "latest", else missing); default: auto
+      --runtime NAME       what new deployments run under: process, engine (Docker or Podman, found by DOCKER_HOST) or
+                           auto (process, else engine where this machine makes no sandboxes; ALIEN_RUNTIME)
 kubernetes:
       --kubeconfig PATH    instead of KUBECONFIG, ~/.kube/config or, in a pod, its own account
       --context NAME       instead of the current one

@@ -20,6 +20,7 @@ function engineOptions(options, signal) {
       pull: options.pull,
       downloads: number(options.downloads, "downloads"),
       storeMaxBytes: options["store-limit"],
+      runtime: options.runtime,
     },
     kubernetes: {
       kubeconfig: options.kubeconfig,

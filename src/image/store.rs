@@ -251,6 +251,17 @@ impl Store {
         Ok(self.record_files()?.into_iter().map(|(_, record)| record).collect())
     }
 
+    /// Forgets an image, and what is kept to find it again.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn forget_image(&self, digest: &str) -> Result<()> {
+        for (_, record) in self.record_files()?.into_iter().filter(|(_, record)| record.digest.to_string() == digest) {
+            let _ = fs::remove_file(self.blob_path(record.document.as_ref().unwrap_or(&record.digest)));
+        }
+        self.forget(digest)
+    }
+
     /// Forgets every reference to what is known by `digest`.
     pub(super) fn forget(&self, digest: &str) -> Result<()> {
         for (path, record) in self.record_files()? {

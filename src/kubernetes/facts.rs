@@ -16,7 +16,7 @@ const MADE_FOR: std::ops::RangeInclusive<u32> = 30..=37;
 pub async fn facts(cluster: Result<&Cluster, Report>, commands: bool) -> Vec<Check> {
     let mut access = Check {
         id: "kubernetes-access",
-        description: "The cluster can be reached",
+        description: "The cluster can be reached".into(),
         status: Status::Passed,
         issues: Vec::new(),
     };
@@ -36,7 +36,7 @@ pub async fn facts(cluster: Result<&Cluster, Report>, commands: bool) -> Vec<Che
     }
     let rights = Check {
         id: "kubernetes-rights",
-        description: "Everything that a deploy does is allowed",
+        description: "Everything that a deploy does is allowed".into(),
         status: Status::Passed,
         issues: Vec::new(),
     };

@@ -21,6 +21,9 @@ pub struct Meta {
     pub stack_id: String,
     /// Ids in the order of the stack.
     pub order: Vec<String>,
+    /// The address of the container engine that its daemons run under; none where they are processes of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
 }
 
 /// A resource that only stores: `resources/<id>.json`.
@@ -36,13 +39,17 @@ fn meta_path(layout: &Layout, name: &str) -> PathBuf {
 }
 
 /// Records what the deployment is of.
-pub fn begin(layout: &Layout, name: &str, stack: &Stack) -> Result<(), Report> {
-    make_dir(&layout.daemons(name))?;
+pub fn begin(layout: &Layout, name: &str, stack: &Stack, engine: Option<&str>) -> Result<(), Report> {
+    make_dir(&match engine {
+        None => layout.daemons(name),
+        Some(_) => layout.containers(name),
+    })?;
     make_dir(&layout.resources(name))?;
     make_dir(&layout.data(name))?;
     sweep(layout, name);
     let path = meta_path(layout, name);
-    let meta = Meta { stack_id: stack.id.clone(), order: stack.resources.keys().map(str::to_owned).collect() };
+    let order = stack.resources.keys().map(str::to_owned).collect();
+    let meta = Meta { stack_id: stack.id.clone(), order, engine: engine.map(str::to_owned) };
     spec::write(&path, &meta).map_err(|error| unusable(&path, &error))
 }
 
@@ -56,6 +63,33 @@ pub fn names(layout: &Layout) -> Vec<String> {
     let mut names = entry_names(&layout.root().join("deployments"));
     names.retain(|name| meta(layout, name).is_some());
     names
+}
+
+/// Records a resource that only stores.
+pub fn store(layout: &Layout, name: &str, id: &str, stored: &Stored) -> Result<(), Report> {
+    let path = layout.resources(name).join(format!("{id}.json"));
+    spec::write(&path, stored).map_err(|error| unusable(&path, &error))
+}
+
+/// Forgets a resource that only stores.
+pub fn unstore(layout: &Layout, name: &str, id: &str) -> Result<(), Report> {
+    let path = layout.resources(name).join(format!("{id}.json"));
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(&path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Forgets a deployment of which nothing is left.
+pub fn forget(layout: &Layout, name: &str) -> Result<(), Report> {
+    // The folder comes last and goes in one step: its lock goes with it, and who waits for that begins at once.
+    let dir = layout.deployment(name);
+    let random = crate::sys::process::random_name().map_err(|error| unusable(&dir, &error))?;
+    let aside = dir.with_file_name(format!(".{name}-{random}"));
+    fs::rename(&dir, &aside).and_then(|()| fs::remove_dir_all(&aside)).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(unusable(&dir, &error)),
+    })
 }
 
 /// The resources that only store.
@@ -79,7 +113,7 @@ fn sweep(layout: &Layout, name: &str) {
     let at_once = Duration::ZERO;
     sweep_files(&layout.root().join("deployments"), &[&format!(".{name}-")], at_once);
     let daemons = layout.daemons(name);
-    for dir in [&layout.deployment(name), &layout.resources(name), &daemons] {
+    for dir in [&layout.deployment(name), &layout.resources(name), &daemons, &layout.containers(name)] {
         sweep_files(dir, &["."], at_once);
     }
     for id in entry_names(&daemons) {

@@ -63,7 +63,7 @@ impl<'a> Doctor<'a> {
 
     fn state_directory(&mut self) -> Check {
         let description = "The state directory is its owner's alone, and has room";
-        let check = |status, issues| Check { id: "state-directory", description, status, issues };
+        let check = |status, issues| Check { id: "state-directory", description: description.into(), status, issues };
         let root = self.layout.root().to_owned();
         let shown = root.display();
         let mode = match fs::metadata(&root) {
@@ -96,7 +96,7 @@ impl<'a> Doctor<'a> {
             }
             _ => (Status::Passed, Vec::new()),
         };
-        Check { id: "users", description, status, issues }
+        Check { id: "users", description: description.into(), status, issues }
     }
 
     /// Removes what killed deploys left half-made, where no other deploy is under way.
@@ -139,8 +139,12 @@ impl<'a> Doctor<'a> {
     }
 
     async fn scanner(&mut self, helper: &Helper, wanted: &[(String, PathBuf)]) -> Check {
-        let check =
-            |status, issues| Check { id: "scanner", description: "The scanner keeps every supervisor", status, issues };
+        let check = |status, issues| Check {
+            id: "scanner",
+            description: "The scanner keeps every supervisor".into(),
+            status,
+            issues,
+        };
         if wanted.is_empty() {
             return check(Status::Skipped, Vec::new());
         }
@@ -175,11 +179,11 @@ impl<'a> Doctor<'a> {
         vec![
             Check {
                 id: "supervisors",
-                description: "Every daemon has a supervisor that answers",
+                description: "Every daemon has a supervisor that answers".into(),
                 status: keeps,
                 issues: kept,
             },
-            Check { id: "daemons", description: "Every daemon is up", status: ups, issues: up },
+            Check { id: "daemons", description: "Every daemon is up".into(), status: ups, issues: up },
         ]
     }
 
@@ -215,13 +219,13 @@ fn sandbox(overlay: bool) -> Check {
     let copied = "layers cannot be mounted here (overlayfs) and are copied for every daemon, which takes time and disk";
     let issues = if overlay { Vec::new() } else { vec![issue(copied.to_owned(), None)] };
     let status = if overlay { Status::Passed } else { Status::Warning };
-    Check { id: "sandbox", description: SANDBOX, status, issues }
+    Check { id: "sandbox", description: SANDBOX.into(), status, issues }
 }
 
 fn limited() -> Check {
     let issues: Vec<Issue> = limits::refused().into_iter().map(|why| issue(why.message, why.hint.as_deref())).collect();
     let status = if issues.is_empty() { Status::Passed } else { Status::Warning };
-    Check { id: "limits", description: "Limits of processor and memory hold", status, issues }
+    Check { id: "limits", description: "Limits of processor and memory hold".into(), status, issues }
 }
 
 /// What a daemon's owner should know about it.
@@ -238,7 +242,7 @@ fn complaint(name: &str, status: &ResourceStatus) -> Option<Issue> {
 }
 
 fn failed(id: &'static str, description: &'static str, issue: Issue) -> Check {
-    Check { id, description, status: Status::Failed, issues: vec![issue] }
+    Check { id, description: description.into(), status: Status::Failed, issues: vec![issue] }
 }
 
 fn issue(message: String, hint: Option<&str>) -> Issue {

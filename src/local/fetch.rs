@@ -5,7 +5,7 @@ use super::{Local, Machine};
 use crate::engine;
 use crate::engine::event::{Event, Events, ImagePhase};
 use crate::error::Report;
-use crate::image::{Image, Progress};
+use crate::image::{Image, Progress, Store};
 use crate::model::{Code, Daemon, ImageReference, RegistryReference, Stack};
 use crate::sandbox::ids::Ids;
 use futures_util::stream::{self, StreamExt};
@@ -25,30 +25,9 @@ impl Local {
         events: &Events,
     ) -> Result<Image, Report> {
         let declared = declared_image(daemon)?;
-        // What was planned is what is fetched, also when the tag moves meanwhile.
         let meant = image_reference(declared)?;
-        let reference = match meant.clone() {
-            ImageReference::Registry(reference) => {
-                ImageReference::Registry(RegistryReference { digest: Some(digest.to_owned()), ..reference })
-            }
-            ImageReference::DockerDaemon { .. } => ImageReference::DockerDaemon { name: digest.to_owned() },
-            other => other,
-        };
-        let progress = |progress: Progress| {
-            let told = |phase| ImageEvent { phase, digest: None, bytes: None, total_bytes: None, message: None };
-            let event = match progress {
-                Progress::Resolving => told(ImagePhase::Resolving),
-                Progress::Resolved { digest } => ImageEvent { digest: Some(digest), ..told(ImagePhase::Resolving) },
-                Progress::Downloading { bytes, total_bytes } => {
-                    ImageEvent { bytes: Some(bytes), total_bytes: Some(total_bytes), ..told(ImagePhase::Downloading) }
-                }
-                Progress::Unpacking { .. } => told(ImagePhase::Unpacking),
-                Progress::Asking { what } => ImageEvent { message: Some(what), ..told(ImagePhase::Resolving) },
-                Progress::UsingCached { reason } => ImageEvent { message: Some(reason), ..told(ImagePhase::Resolving) },
-                Progress::Ready => ImageEvent { digest: Some(digest.to_owned()), ..told(ImagePhase::Ready) },
-            };
-            events.tell(event.of(&daemon.id, declared));
-        };
+        let reference = pinned(meant.clone(), digest);
+        let progress = told(&daemon.id, declared, digest, events);
         let image = machine.store.ensure(&reference, &self.options.images, &progress).await?;
         machine.store.name_as(&meant, &reference)?;
         self.own(machine, &image).await?;
@@ -58,7 +37,7 @@ impl Local {
     /// What the stack's images mean now. Each is asked for once, several at a time; all that fail are one error.
     pub(super) async fn resolve<'s>(
         &self,
-        machine: &Machine,
+        store: &Store,
         deployment: &str,
         stack: &'s Stack,
     ) -> Result<BTreeMap<&'s str, String>, Report> {
@@ -71,7 +50,7 @@ impl Local {
             asked.push(Box::pin(async move {
                 let resolved = async {
                     let reference = image_reference(image)?;
-                    Ok(machine.store.resolve(&reference, &self.options.images).await?.digest)
+                    Ok(store.resolve(&reference, &self.options.images).await?.digest)
                 };
                 (
                     image,
@@ -119,7 +98,42 @@ pub fn declared_image(daemon: &Daemon) -> Result<&str, Report> {
     }
 }
 
-fn image_reference(image: &str) -> Result<ImageReference, Report> {
+/// What was planned is what is fetched, also when the tag moves meanwhile.
+pub fn pinned(reference: ImageReference, digest: &str) -> ImageReference {
+    match reference {
+        ImageReference::Registry(reference) => {
+            ImageReference::Registry(RegistryReference { digest: Some(digest.to_owned()), ..reference })
+        }
+        ImageReference::DockerDaemon { .. } => ImageReference::DockerDaemon { name: digest.to_owned() },
+        other => other,
+    }
+}
+
+/// Tells of an image's way.
+pub fn told<'a>(
+    id: &'a str,
+    image: &'a str,
+    digest: &'a str,
+    events: &'a Events,
+) -> impl Fn(Progress) + Send + Sync + 'a {
+    move |progress: Progress| {
+        let told = |phase| ImageEvent { phase, digest: None, bytes: None, total_bytes: None, message: None };
+        let event = match progress {
+            Progress::Resolving => told(ImagePhase::Resolving),
+            Progress::Resolved { digest } => ImageEvent { digest: Some(digest), ..told(ImagePhase::Resolving) },
+            Progress::Downloading { bytes, total_bytes } => {
+                ImageEvent { bytes: Some(bytes), total_bytes: Some(total_bytes), ..told(ImagePhase::Downloading) }
+            }
+            Progress::Unpacking { .. } => told(ImagePhase::Unpacking),
+            Progress::Asking { what } => ImageEvent { message: Some(what), ..told(ImagePhase::Resolving) },
+            Progress::UsingCached { reason } => ImageEvent { message: Some(reason), ..told(ImagePhase::Resolving) },
+            Progress::Ready => ImageEvent { digest: Some(digest.to_owned()), ..told(ImagePhase::Ready) },
+        };
+        events.tell(event.of(id, image));
+    }
+}
+
+pub fn image_reference(image: &str) -> Result<ImageReference, Report> {
     ImageReference::parse(image)
         .map_err(|why| Report::new("INVALID_IMAGE", format!("{image:?} is not an image reference: {why}")))
 }

@@ -10,9 +10,11 @@
 //!     lock                                held while it is being changed
 //!     resources/<id>.json                 a resource that is not a daemon
 //!     daemons/<id>/                       a daemon: see `supervisor`
+//!     containers/<id>/                    a daemon that runs under a container engine: see `containers`
 //! <state>/manager/                        the manager of commands: see `commands`
 //! <state>/data/<name>/<id>/               what a linked resource stores; outlives the deployment
 //! <state>/data/<name>/volumes/<id>/       a daemon's image volumes; outlive the deployment
+//! <state>/engine/                         what is to be known of containers: see `containers`
 //! <state>/scan.lock, scanner.sock, scanner.log
 //! ```
 
@@ -66,6 +68,14 @@ impl Layout {
 
     pub fn daemon(&self, name: &str, id: &str) -> PathBuf {
         self.daemons(name).join(id)
+    }
+
+    pub fn containers(&self, name: &str) -> PathBuf {
+        self.deployment(name).join("containers")
+    }
+
+    pub fn engine(&self) -> PathBuf {
+        self.root.join("engine")
     }
 
     pub fn resources(&self, name: &str) -> PathBuf {

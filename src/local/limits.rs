@@ -33,7 +33,7 @@ pub fn enforced(stack: &Stack) -> Check {
             }
         }
     }
-    Check { id: "limits-are-enforced", description: "CPU shares and memory limits hold", status, issues }
+    Check { id: "limits-are-enforced", description: "CPU shares and memory limits hold".into(), status, issues }
 }
 
 /// Why limits cannot be had here, each reason once.

@@ -2,6 +2,7 @@
 
 mod account;
 mod commands;
+mod containers;
 mod control;
 mod daemon;
 mod deployment;
@@ -15,6 +16,7 @@ mod layout;
 mod limits;
 mod logs;
 mod observe;
+mod place;
 mod startup;
 mod usage;
 mod vault;
@@ -35,17 +37,18 @@ use crate::engine::status::{DeploymentStatus, Usage};
 use crate::engine::vault::Change as VaultChange;
 use crate::error::{Issue, Report};
 use crate::image::{self, Store, StoreOptions};
-use crate::model::{self, Resource, Stack};
+use crate::model::{self, Daemon, Resource, Stack};
 use crate::preflight::{Check, Status};
 use crate::sandbox::ids::Ids;
 use crate::supervisor::{scanner, spec};
 use async_trait::async_trait;
-use commands::Commands;
+use commands::{Access, Commands};
 use daemon::DaemonDir;
 use doctor::Doctor;
 use fetch::declared_image;
 use helper::Helper;
-use layout::{Layout, unusable};
+use layout::Layout;
+pub use place::Place;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -67,9 +70,26 @@ pub struct Options {
     pub images: image::Options,
     /// How the store of images is used.
     pub store: StoreOptions,
+    /// What daemons of new deployments run under.
+    pub runtime: Runtime,
+    /// Where a container engine may listen, in the order that they are asked in.
+    pub engines: Vec<String>,
 }
 
-/// Local.
+/// What daemons run under.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Runtime {
+    /// What their deployment has; a new one has processes where this machine can make sandboxes, else a container engine
+    /// where one answers.
+    #[default]
+    Auto,
+    /// Supervisors of ours.
+    Process,
+    /// Docker or Podman.
+    Engine,
+}
+
+/// Local, its daemons being processes of ours.
 pub struct Local {
     layout: Layout,
     options: Options,
@@ -115,9 +135,129 @@ impl Local {
         DaemonDir { layout: &self.layout, helper: &machine.helper, deployment, id }
     }
 
-    fn commands<'a>(&'a self, machine: &'a Machine) -> Commands<'a> {
+    /// What there should be, of images with these digests.
+    fn desired(
+        &self,
+        stack: &Stack,
+        inputs: &Inputs,
+        digests: &BTreeMap<&str, String>,
+        observed: &[Observed],
+    ) -> Result<Vec<Desired>, Report> {
+        let takes_commands = stack.daemons().any(|daemon| daemon.commands_enabled);
+        let manager = takes_commands.then(|| match &self.options.manager {
+            Some(manager) => version::Source {
+                url: manager.url.clone(),
+                called: manager.deployment_id.clone(),
+                authority: manager.authority(),
+            },
+            None => version::Source { url: commands::url(&self.layout), called: None, authority: None },
+        });
+        let mut desired = Vec::with_capacity(stack.resources.len());
+        for (id, entry) in stack.resources.iter() {
+            let Resource::Daemon(daemon) = &entry.config else {
+                let mut fields = Fields::new();
+                fields.insert("config".to_owned(), Field::shown(json!(entry.config)));
+                desired.push(Desired { id: id.to_owned(), kind: entry.config.kind().as_str(), fields });
+                continue;
+            };
+            let digest = &digests[declared_image(daemon)?];
+            let secrets = kept_secrets(id, &inputs.secrets, observed);
+            let fields = version::fields(stack, daemon, digest, &secrets, manager.as_ref());
+            desired.push(Desired { id: id.to_owned(), kind: "daemon", fields });
+        }
+        Ok(desired)
+    }
+
+    /// The means of commands: of a manager here, which is a process of ours in any case, or just of one elsewhere.
+    async fn means_of_commands(&self) -> Result<(Helper, bool), Report> {
+        match self.machine().await {
+            Ok(machine) => Ok((machine.helper.clone(), machine.overlay)),
+            Err(_) if self.options.manager.is_some() => Ok((self.helper()?, false)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn helper(&self) -> Result<Helper, Report> {
+        self.layout.make()?;
+        Helper::install(&self.layout, &self.options.helper)
+    }
+
+    fn commands_with<'a>(&'a self, (helper, overlay): &'a (Helper, bool)) -> Commands<'a> {
         let (layout, packaged, ids) = (&self.layout, self.options.program.as_path(), &self.ids);
-        Commands { layout, helper: &machine.helper, packaged, ids, overlay: machine.overlay }
+        Commands { layout, helper, packaged, ids, overlay: *overlay }
+    }
+
+    /// Records the deployment, with the engine that it has, and sees to it that its daemons can take commands.
+    async fn begin_under(&self, engine: Option<&str>, deployment: &str, stack: &Stack) -> Result<(), Report> {
+        let takers = stack.daemons().filter(|daemon| daemon.commands_enabled);
+        let takers: Vec<&str> = takers.map(|daemon| daemon.id.as_str()).collect();
+        if takers.is_empty() {
+            return deployment::begin(&self.layout, deployment, stack, engine);
+        }
+        let means = self.means_of_commands().await?;
+        let commands = self.commands_with(&means);
+        let manager = self.options.manager.as_ref();
+        if let Some(manager) = manager {
+            commands.ensure_elsewhere(manager, deployment, &takers, &Events::ignored()).await?;
+        }
+        deployment::begin(&self.layout, deployment, stack, engine)?;
+        if manager.is_none() {
+            commands.ensure(deployment, &Events::ignored()).await?;
+        }
+        Ok(())
+    }
+
+    /// What a daemon is given so that it can take its commands, if it does.
+    async fn access(&self, deployment: &str, daemon: &Daemon) -> Result<Option<Access>, Report> {
+        if !daemon.commands_enabled {
+            return Ok(None);
+        }
+        let means = self.means_of_commands().await?;
+        let commands = self.commands_with(&means);
+        Ok(Some(match &self.options.manager {
+            Some(manager) => commands.access_elsewhere(manager, deployment, &daemon.id)?,
+            None => commands.access(deployment, &daemon.id).await?,
+        }))
+    }
+
+    /// What a daemon took its commands from before, it takes none from any more.
+    async fn leave_managers(&self, deployment: &str, id: &str, stays: bool, events: &Events) -> Result<(), Report> {
+        if !self.layout.manager().exists() {
+            return Ok(());
+        }
+        let external = self.options.manager.as_ref();
+        let means = match self.means_of_commands().await {
+            Ok(means) => means,
+            // What there is of one here has been left by another time: only files are taken away.
+            Err(_) => (self.helper()?, false),
+        };
+        let commands = self.commands_with(&means);
+        commands.forget_elsewhere(deployment, id, external, stays).await?;
+        if stays && external.is_none() {
+            return Ok(());
+        }
+        commands.forget(deployment, id, events).await
+    }
+
+    /// Forgets a deployment whose resources have been removed; with `data`, also what they stored.
+    async fn end_of(&self, deployment: &str, data: bool) -> Result<(), Report> {
+        if self.layout.manager().exists() {
+            let means = match self.means_of_commands().await {
+                Ok(means) => means,
+                Err(_) => (self.helper()?, false),
+            };
+            self.commands_with(&means)
+                .forget_deployment(deployment, self.options.manager.as_ref(), data, &Events::ignored())
+                .await?;
+        }
+        let stored = self.layout.data(deployment);
+        if data && stored.exists() {
+            self.helper()?.remove(&stored, &self.ids)?;
+        } else {
+            // Goes only where nothing was stored.
+            let _ = std::fs::remove_dir(&stored);
+        }
+        deployment::forget(&self.layout, deployment)
     }
 
     /// The folder of a daemon that must be there.
@@ -152,7 +292,7 @@ impl Platform for Local {
         };
         let sandbox = Check {
             id: "local-sandbox",
-            description: "This machine can make sandboxes, and the state directory can be used",
+            description: "This machine can make sandboxes, and the state directory can be used".into(),
             status: if issue.is_none() { Status::Passed } else { Status::Failed },
             issues: issue.into_iter().collect(),
         };
@@ -185,44 +325,13 @@ impl Platform for Local {
     async fn survey(&self, deployment: &str, stack: &Stack, inputs: &Inputs) -> Result<Survey, Report> {
         let observed = observe::observe(&self.layout, deployment).await;
         let machine = self.machine().await?;
-        let digests = self.resolve(machine, deployment, stack).await?;
-        let takes_commands = stack.daemons().any(|daemon| daemon.commands_enabled);
-        let manager = takes_commands.then(|| match &self.options.manager {
-            Some(manager) => version::Source {
-                url: manager.url.clone(),
-                called: manager.deployment_id.clone(),
-                authority: manager.authority(),
-            },
-            None => version::Source { url: commands::url(&self.layout), called: None, authority: None },
-        });
-        let mut desired = Vec::with_capacity(stack.resources.len());
-        for (id, entry) in stack.resources.iter() {
-            let Resource::Daemon(daemon) = &entry.config else {
-                let mut fields = Fields::new();
-                fields.insert("config".to_owned(), Field::shown(json!(entry.config)));
-                desired.push(Desired { id: id.to_owned(), kind: entry.config.kind().as_str(), fields });
-                continue;
-            };
-            let digest = &digests[declared_image(daemon)?];
-            let secrets = kept_secrets(id, &inputs.secrets, &observed);
-            let fields = version::fields(stack, daemon, digest, &secrets, manager.as_ref());
-            desired.push(Desired { id: id.to_owned(), kind: "daemon", fields });
-        }
+        let digests = self.resolve(&machine.store, deployment, stack).await?;
+        let desired = self.desired(stack, inputs, &digests, &observed)?;
         Ok(Survey { desired, observed })
     }
 
     async fn begin(&self, deployment: &str, stack: &Stack) -> Result<(), Report> {
-        let takers = stack.daemons().filter(|daemon| daemon.commands_enabled);
-        let takers: Vec<&str> = takers.map(|daemon| daemon.id.as_str()).collect();
-        if let Some(manager) = self.options.manager.as_ref().filter(|_| !takers.is_empty()) {
-            let commands = self.commands(self.machine().await?);
-            commands.ensure_elsewhere(manager, deployment, &takers, &Events::ignored()).await?;
-        }
-        deployment::begin(&self.layout, deployment, stack)?;
-        if self.options.manager.is_none() && !takers.is_empty() {
-            self.commands(self.machine().await?).ensure(deployment, &Events::ignored()).await?;
-        }
-        Ok(())
+        self.begin_under(None, deployment, stack).await
     }
 
     async fn apply(
@@ -238,9 +347,8 @@ impl Platform for Local {
         let entry = entry.ok_or_else(|| Report::new("INTERNAL", format!("{:?} is not in the stack", desired.id)))?;
         let declared = Declared { lifecycle: entry.lifecycle.as_str().to_owned(), fields: desired.fields.clone() };
         let Resource::Daemon(daemon) = &entry.config else {
-            let path = self.layout.resources(deployment).join(format!("{}.json", desired.id));
             let stored = deployment::Stored { kind: desired.kind.to_owned(), declared };
-            spec::write(&path, &stored).map_err(|error| unusable(&path, &error))?;
+            deployment::store(&self.layout, deployment, &desired.id, &stored)?;
             events.resource(&desired.id, action, "running", None);
             return Ok(());
         };
@@ -253,13 +361,6 @@ impl Platform for Local {
             .fetch(machine, daemon, digest, events)
             .await
             .map_err(|error| error.with("daemon", daemon.id.as_str()))?;
-        let commands = self.commands(machine);
-        let external = self.options.manager.as_ref();
-        let access = match external {
-            _ if !daemon.commands_enabled => None,
-            Some(manager) => Some(commands.access_elsewhere(manager, deployment, &daemon.id)?),
-            None => Some(commands.access(deployment, &daemon.id).await?),
-        };
         let run = version::spec(&version::Parts {
             layout: &self.layout,
             deployment,
@@ -269,15 +370,10 @@ impl Platform for Local {
             image: &image,
             ids: &self.ids,
             overlay: machine.overlay,
-            commands: access,
+            commands: self.access(deployment, daemon).await?,
         })?;
         dir.put(&Document { declared, run }, action, events).await?;
-        // What it took its commands from before, it takes none from any more.
-        commands.forget_elsewhere(deployment, &daemon.id, external, daemon.commands_enabled).await?;
-        if daemon.commands_enabled && external.is_none() {
-            return Ok(());
-        }
-        commands.forget(deployment, &daemon.id, events).await
+        self.leave_managers(deployment, &daemon.id, daemon.commands_enabled, events).await
     }
 
     async fn wait_up(&self, deployment: &str, id: &str, kind: &str) -> Result<(), Report> {
@@ -291,41 +387,15 @@ impl Platform for Local {
         if kind == "daemon" {
             let machine = self.machine().await?;
             self.daemon_dir(machine, deployment, id).remove(events).await?;
-            let commands = self.commands(machine);
-            commands.forget_elsewhere(deployment, id, self.options.manager.as_ref(), false).await?;
-            return commands.forget(deployment, id, events).await;
+            return self.leave_managers(deployment, id, false, events).await;
         }
-        let path = self.layout.resources(deployment).join(format!("{id}.json"));
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unusable(&path, &error)),
-            _ => events.resource(id, Action::Delete, "removed", None),
-        }
+        deployment::unstore(&self.layout, deployment, id)?;
+        events.resource(id, Action::Delete, "removed", None);
         Ok(())
     }
 
     async fn end(&self, deployment: &str, data: bool) -> Result<(), Report> {
-        if self.layout.manager().exists() {
-            self.commands(self.machine().await?)
-                .forget_deployment(deployment, self.options.manager.as_ref(), data, &Events::ignored())
-                .await?;
-        }
-        let stored = self.layout.data(deployment);
-        if data && stored.exists() {
-            self.machine().await?.helper.remove(&stored, &self.ids)?;
-        } else {
-            // Goes only where nothing was stored.
-            let _ = std::fs::remove_dir(&stored);
-        }
-        // The folder comes last and goes in one step: its lock goes with it, and who waits for that begins at once.
-        let dir = self.layout.deployment(deployment);
-        let random = crate::sys::process::random_name().map_err(|error| unusable(&dir, &error))?;
-        let aside = dir.with_file_name(format!(".{deployment}-{random}"));
-        std::fs::rename(&dir, &aside).and_then(|()| std::fs::remove_dir_all(&aside)).or_else(|error| {
-            match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(()),
-                _ => Err(unusable(&dir, &error)),
-            }
-        })
+        self.end_of(deployment, data).await
     }
 
     async fn list(&self) -> Result<Vec<String>, Report> {
@@ -340,9 +410,7 @@ impl Platform for Local {
     ) -> Result<Box<dyn LogReader>, Report> {
         let dir = self.existing(deployment, id)?;
         if options.previous {
-            let message =
-                "on Local the log of a daemon goes on through its restarts: there is no log of the run before";
-            return Err(Report::new("NOT_AVAILABLE", message).status(501).hint("leave out previous (--previous)"));
+            return Err(no_previous_log());
         }
         Ok(Box::new(logs::Reader::open(&dir, options)?))
     }
@@ -410,6 +478,11 @@ impl Platform for Local {
         self.existing(deployment, id)?;
         self.daemon_dir(self.machine().await?, deployment, id).restart(Action::Restart, events).await
     }
+}
+
+fn no_previous_log() -> Report {
+    let message = "on Local the log of a daemon goes on through its restarts: there is no log of the run before";
+    Report::new("NOT_AVAILABLE", message).status(501).hint("leave out previous (--previous)")
 }
 
 /// The secrets given now over those that the daemon has.

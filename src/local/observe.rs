@@ -81,7 +81,7 @@ fn unhealthy(found: &Found) -> Option<String> {
 /// # Errors
 /// `DEPLOYMENT_NOT_FOUND`, naming those that there are.
 pub async fn status(layout: &Layout, name: &str) -> Result<DeploymentStatus, Report> {
-    let Some(Meta { stack_id, order }) = deployment::meta(layout, name) else {
+    let Some(Meta { stack_id, order, .. }) = deployment::meta(layout, name) else {
         return Err(not_found(layout, name));
     };
     let daemons = daemons(layout, name).await;
@@ -113,23 +113,7 @@ fn daemon_status(dir: &Path, found: Found) -> ResourceStatus {
     resource.digest = run.as_ref().map(|run| run.digest.clone());
     resource.limits = run.as_ref().and_then(|run| Limits::new(run.limits.cpu_millis, run.limits.memory_bytes));
     match status {
-        Ok(status) => {
-            resource.state = match status.state {
-                Phase::Pending => State::Pending,
-                Phase::Starting => State::Starting,
-                Phase::Running => State::Running,
-                Phase::CrashLooping => State::CrashLooping,
-                Phase::Stopping => State::Stopping,
-            };
-            resource.conditions = conditions(&status);
-            resource.image = Some(status.image);
-            resource.digest = Some(status.digest);
-            resource.pid = status.pid;
-            resource.started_at = status.started_at;
-            resource.restarts = status.restarts;
-            resource.last_exit = status.last_exit.map(Into::into);
-            resource.next_start_at = status.next_start_at;
-        }
+        Ok(status) => show(&mut resource, status),
         Err(error) => {
             if run.is_none() {
                 resource.state = State::Stopping;
@@ -143,6 +127,25 @@ fn daemon_status(dir: &Path, found: Found) -> ResourceStatus {
         }
     }
     resource
+}
+
+/// What is known of a daemon that tells of itself.
+pub(super) fn show(resource: &mut ResourceStatus, status: Status) {
+    resource.state = match status.state {
+        Phase::Pending => State::Pending,
+        Phase::Starting => State::Starting,
+        Phase::Running => State::Running,
+        Phase::CrashLooping => State::CrashLooping,
+        Phase::Stopping => State::Stopping,
+    };
+    resource.conditions = conditions(&status);
+    resource.image = Some(status.image);
+    resource.digest = Some(status.digest);
+    resource.pid = status.pid;
+    resource.started_at = status.started_at;
+    resource.restarts = status.restarts;
+    resource.last_exit = status.last_exit.map(Into::into);
+    resource.next_start_at = status.next_start_at;
 }
 
 fn conditions(status: &Status) -> Vec<Condition> {

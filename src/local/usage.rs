@@ -24,10 +24,20 @@ struct Sample {
     pages: u64,
 }
 
-/// By id, of the daemons that run. Takes as long as [`INTERVAL`].
+/// By id, of the daemons that run as processes of this machine. Takes as long as [`INTERVAL`].
 pub async fn usage(layout: &Layout, deployment: &str, resources: &[ResourceStatus]) -> BTreeMap<String, Usage> {
-    let running: Vec<(String, Pid)> =
-        resources.iter().filter_map(|resource| Some((resource.id.clone(), init(resource.pid?)?))).collect();
+    let running = resources.iter().filter_map(|resource| Some((resource.id.clone(), init(resource.pid?)?))).collect();
+    let mut used = of(running).await;
+    for (id, usage) in &mut used {
+        if let Some(bytes) = counted(&layout.daemon(deployment, id)) {
+            usage.memory_bytes = bytes;
+        }
+    }
+    used
+}
+
+/// The same of any processes, each the first one of a pid namespace.
+pub async fn of(running: Vec<(String, Pid)>) -> BTreeMap<String, Usage> {
     if running.is_empty() {
         return BTreeMap::new();
     }
@@ -40,8 +50,7 @@ pub async fn usage(layout: &Layout, deployment: &str, resources: &[ResourceStatu
         let usage = Usage {
             cpu_cores: rounded(now.running.saturating_sub(before.running) as f64 / elapsed.as_nanos() as f64),
             cpu_seconds: now.ticks as f64 / system(libc::_SC_CLK_TCK) as f64,
-            memory_bytes: counted(&layout.daemon(deployment, &daemon.0))
-                .unwrap_or_else(|| now.pages * system(libc::_SC_PAGESIZE)),
+            memory_bytes: now.pages * system(libc::_SC_PAGESIZE),
         };
         (daemon.0.clone(), usage)
     });

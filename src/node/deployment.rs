@@ -110,8 +110,8 @@ pub struct Usage {
     pub cpu_cores: f64,
     /// Processor time of this run so far, in seconds.
     pub cpu_seconds: f64,
-    /// Bytes of resident memory; of a daemon with a memory limit those that count towards it, without file cache that
-    /// nobody has touched of late.
+    /// Bytes of resident memory; of a daemon with a memory limit that runs as processes of this machine those that count
+    /// towards it, without file cache that nobody has touched of late.
     pub memory_bytes: f64,
 }
 

@@ -6,7 +6,7 @@ use crate::engine;
 use crate::engine::Platform;
 use crate::error::Report;
 use crate::kubernetes::Kubernetes;
-use crate::local::Local;
+use crate::local::Place;
 use crate::model::check::{self, At, Issues, OPTIONS};
 use crate::model::{Platform as Name, Raw, Stack};
 use crate::preflight;
@@ -84,7 +84,10 @@ fn unknown_secrets(stack: &Stack, options: &Options) -> Result<(), Report> {
 /// `PLATFORM_NOT_SUPPORTED`.
 pub fn place(options: Options, stack: Option<&Stack>) -> Result<Box<dyn Platform>, Report> {
     match (options.platform, stack) {
-        (Name::Local, _) => Ok(Box::new(Local::new(options.local))),
+        (Name::Local, stack) => {
+            let name = options.name.or_else(|| stack.map(|stack| stack.id.clone()));
+            Ok(Box::new(Place::new(options.local, name)))
+        }
         (Name::Kubernetes, _) => Ok(Box::new(Kubernetes::new(options.kubernetes))),
         (platform, Some(stack)) => Err(engine::preflight_failed(preflight::run(stack, platform))),
         (platform, None) => {

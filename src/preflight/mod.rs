@@ -14,6 +14,7 @@ pub use options::Options;
 use crate::error::{Issue, PathSegment};
 use crate::model::{Bindings, Daemon, Platform, Stack};
 use serde::Serialize;
+use std::borrow::Cow;
 
 /// What came out. JSON: `{platform, ok, checks:[{id, description, status, issues}]}`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -30,7 +31,7 @@ pub struct Check {
     /// Stable, kebab case.
     pub id: &'static str,
     /// What holds when the check passes.
-    pub description: &'static str,
+    pub description: Cow<'static, str>,
     pub status: Status,
     /// Problems; paths are those of the built stack. Empty when passed or skipped.
     pub issues: Vec<Issue>,
@@ -117,7 +118,7 @@ pub fn run_with(stack: &Stack, platform: Platform, given: &Given) -> Report {
                 Some(issues) if issues.is_empty() => (Status::Passed, issues),
                 Some(issues) => (rule.on_issue, issues),
             };
-            Check { id: rule.id, description: rule.description, status, issues }
+            Check { id: rule.id, description: rule.description.into(), status, issues }
         })
         .collect();
     Report { platform, ok: checks.iter().all(|check| check.status != Status::Failed), checks }

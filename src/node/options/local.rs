@@ -2,7 +2,7 @@
 
 use super::{credentials, default, path, text};
 use crate::image::{self, DOWNLOADS, PullPolicy, RegistryOptions, StoreOptions};
-use crate::local::Options;
+use crate::local::{Options, Runtime};
 use crate::model::check::{At, Issues, field};
 use crate::model::{Quantity, Raw};
 use std::collections::BTreeMap;
@@ -14,7 +14,8 @@ const MOST_DOWNLOADS: u32 = 64;
 pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
     let root = At::ROOT;
     let at = root.key("local");
-    let known = ["stateDir", "registries", "dockerConfig", "dockerHost", "pull", "downloads", "storeMaxBytes"];
+    let known =
+        ["stateDir", "registries", "dockerConfig", "dockerHost", "pull", "downloads", "storeMaxBytes", "runtime"];
     let fields = raw.and_then(|raw| issues.object_of(&at, raw, &known)).unwrap_or(&[]);
     let state_dir = path(fields, "stateDir", &at, defaults, issues).unwrap_or_default();
     let docker_config = path(fields, "dockerConfig", &at, defaults, issues);
@@ -46,6 +47,15 @@ pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
     if let Some(raw) = field(fields, "registries") {
         read_registries(raw, &at.key("registries"), &mut registries, issues);
     }
+    let runtime = match text(fields, "runtime", &at, issues).or_else(|| default(defaults, "runtime")) {
+        None | Some("auto") => Runtime::Auto,
+        Some("process") => Runtime::Process,
+        Some("engine") => Runtime::Engine,
+        Some(other) => {
+            issues.not_one_of(&at.key("runtime"), &["auto", "process", "engine"], other);
+            Runtime::Auto
+        }
+    };
     let helper = default(defaults, "helper").map(PathBuf::from).unwrap_or_default();
     Options {
         state_dir,
@@ -54,8 +64,20 @@ pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
         helper,
         manager: None,
         store,
+        runtime,
+        engines: engines(docker_host.as_deref(), default(defaults, "runtimeDir")),
         images: image::Options { registries, docker_config, pull, docker_host },
     }
+}
+
+/// Where engines are looked for: where the user says, else where Docker listens, and Podman, the account's own first.
+fn engines(given: Option<&str>, runtime_dir: Option<&str>) -> Vec<String> {
+    if let Some(given) = given {
+        return vec![given.to_owned()];
+    }
+    let own = runtime_dir.map(|dir| format!("unix://{dir}/podman/podman.sock"));
+    let places = [Some(image::engine::DEFAULT_HOST.to_owned()), own, Some("unix:///run/podman/podman.sock".to_owned())];
+    places.into_iter().flatten().collect()
 }
 
 /// `HOST=URL,…`, several of one host in the order that they are asked in, from `ALIEN_REGISTRY_MIRRORS`.

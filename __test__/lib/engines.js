@@ -1,0 +1,102 @@
+"use strict"
+
+// Real container engines, each of one test file alone: its own data, its own socket, no network, and nothing of it left.
+
+const { spawn, spawnSync } = require("node:child_process")
+const fs = require("node:fs")
+const path = require("node:path")
+const { eventually, has, isRoot, processesWith } = require("./bed.js")
+
+/** A slow machine's engine takes seconds to begin. */
+const START = 60_000
+
+/** What an engine needs. */
+const PROGRAMS = { docker: ["dockerd", "containerd", "runc", "docker"], podman: ["podman", "conmon", "runc", "catatonit"] }
+
+/** Why this engine cannot be had here; undefined where it can. */
+function missingEngine(name) {
+  if (!isRoot) return `${name} is tested as root`
+  const absent = PROGRAMS[name].filter((program) => !has(program))
+  if (absent.length > 0) return `${absent.join(", ")} is missing: apt install docker.io podman catatonit`
+  return spawnSync("unshare", ["--mount", "true"]).status === 0 ? undefined : "mounting is not allowed here"
+}
+
+/**
+ * An engine that is started before the tests of this file, and stopped after its bed has destroyed its deployments.
+ *
+ * @param {"docker" | "podman"} name
+ * @param {{folder: string, later: (close: () => unknown) => void}} bed
+ */
+function testEngine(name, bed) {
+  const folder = path.join(bed.folder, name)
+  const file = (name) => path.join(folder, name)
+  const group = path.basename(bed.folder)
+  // Both look for their parts in /run, and locks are shared by name in /dev/shm: a mount namespace has its own of both.
+  let holder
+  let engine
+  const env = { ...process.env, CONTAINERS_CONF: file("containers.conf"), CONTAINERS_STORAGE_CONF: file("storage.conf"), TMPDIR: folder, DOCKER_CONFIG: folder, DOCKER_HOST: `unix://${file("sock")}` }
+  const within = (args) => ["--mount", `--target=${holder.pid}`, ...args]
+  const its = {
+    host: env.DOCKER_HOST,
+    /** Runs the engine's own command: what it prints. */
+    run(...args) {
+      const command = name === "docker" ? ["docker", ...args] : ["podman", ...args]
+      const { status, stdout, stderr } = spawnSync("nsenter", within(command), { encoding: "utf8", env })
+      if (status !== 0) throw new Error(`${command.join(" ")}: ${stderr}`)
+      return stdout.trim()
+    },
+    async start() {
+      const log = fs.openSync(file("log"), "a")
+      const command = name === "docker" ? dockerd(file, group) : ["podman", "system", "service", "--time=0", env.DOCKER_HOST]
+      engine = spawn("nsenter", within(command), { stdio: ["ignore", log, log], env })
+      fs.closeSync(log)
+      const answers = () => spawnSync("curl", ["-sf", "--unix-socket", file("sock"), "http://engine/version"]).status === 0
+      await eventually(() => engine.exitCode !== null || answers(), Boolean, START)
+      if (engine.exitCode !== null) throw new Error(`${command[0]}: ${fs.readFileSync(file("log"), "utf8").slice(-2000)}`)
+    },
+    /** Ends it: killed, or asked to. */
+    async stop(signal) {
+      const ended = new Promise((resolve) => engine.once("exit", resolve))
+      engine.kill(signal)
+      await ended
+    },
+    /** The processes of a container's program, seen from outside. */
+    log: () => fs.readFileSync(file("log"), "utf8"),
+  }
+  beforeAll(async () => {
+    fs.mkdirSync(folder)
+    fs.writeFileSync(file("daemon.json"), "{}")
+    // The limits are those of a container that root may not raise any; what else differs is only where things are.
+    fs.writeFileSync(file("containers.conf"), `[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=30000:30000"]\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "runc"\n`)
+    fs.writeFileSync(file("storage.conf"), `[storage]\ndriver = "overlay"\nrunroot = "${file("run")}"\ngraphroot = "${file("data")}"\n`)
+    holder = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /dev/shm && echo held && exec sleep infinity"], { stdio: ["ignore", "pipe", "ignore"] })
+    await new Promise((resolve) => holder.stdout.once("data", resolve))
+    await its.start()
+  }, 2 * START)
+  bed.later(async () => {
+    // It ends its containerd too, where it is asked to and not killed.
+    await its.stop("SIGTERM")
+    await eventually(() => processesWith(folder).filter(({ pid }) => pid !== holder.pid), (left) => left.length === 0)
+    const ended = new Promise((resolve) => holder.once("exit", resolve))
+    holder.kill("SIGKILL")
+    await ended
+    removeGroups(name === "docker" ? group : "libpod_parent")
+  })
+  return its
+}
+
+function dockerd(file, group) {
+  const places = ["--config-file", file("daemon.json"), "--data-root", file("data"), "--exec-root", file("exec"), "--pidfile", file("pid"), "--host", `unix://${file("sock")}`]
+  const alone = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
+  return ["dockerd", ...places, "--storage-driver=overlay2", `--cgroup-parent=/${group}`, ...alone]
+}
+
+/** Removes the engine's own control groups, where nothing is left in them. */
+function removeGroups(name) {
+  const root = "/sys/fs/cgroup"
+  for (const dir of [root, ...fs.readdirSync(root).map((hierarchy) => path.join(root, hierarchy))]) {
+    spawnSync("sh", ["-c", 'find "$1" -depth -type d -exec rmdir {} + 2>/dev/null', "sh", path.join(dir, name)])
+  }
+}
+
+module.exports = { missingEngine, testEngine }

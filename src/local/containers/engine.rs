@@ -1,0 +1,174 @@
+//! The container engine: who it is, and calls of it that end, with errors that say what was asked of whom.
+
+use crate::error::Report;
+use crate::image::engine::{self as engine_api, Unreached};
+use bollard::Docker;
+use bollard::errors::Error;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+/// How long an engine may take over a call, unless it is one that takes long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take to say who it is.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// Whose engine it is, where they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Docker,
+    Podman,
+}
+
+/// What an engine can limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Limiting {
+    pub cpu: bool,
+    pub memory: bool,
+}
+
+/// A container engine that has answered.
+#[derive(Debug)]
+pub struct Engine {
+    pub docker: Docker,
+    pub host: String,
+    pub kind: Kind,
+    version: String,
+    limiting: OnceCell<Limiting>,
+}
+
+impl Engine {
+    /// Asks who listens at an address such as `unix:///var/run/docker.sock`.
+    ///
+    /// # Errors
+    /// `ENGINE_UNREACHABLE`; `IMAGE_OPTIONS_INVALID` for what is no address.
+    pub async fn connect(host: &str) -> Result<Engine, Report> {
+        let unreachable = |why: &str| unreachable(host, why);
+        let greet = async {
+            let docker = engine_api::connect(host, PATIENCE).await.map_err(|why| match why {
+                Unreached::Address { host } => engine_api::no_address(&host).into(),
+                Unreached::Unanswered { why } => unreachable(&why),
+            })?;
+            let version = docker.version().await.map_err(|error| unreachable(&engine_api::said(&error)))?;
+            Ok((docker, version))
+        };
+        let answer = tokio::time::timeout(GREETING, greet).await;
+        let (docker, version) = answer
+            .unwrap_or_else(|_| Err(unreachable(&format!("it did not answer within {} s", GREETING.as_secs()))))?;
+        let components = version.components.unwrap_or_default();
+        let is_podman = components.iter().any(|component| component.name.contains("Podman"));
+        let kind = if is_podman { Kind::Podman } else { Kind::Docker };
+        let version = version.version.unwrap_or_default();
+        Ok(Engine { docker, host: host.to_owned(), kind, version, limiting: OnceCell::new() })
+    }
+
+    /// `Docker 27.0.1 at unix:///var/run/docker.sock`.
+    pub fn in_words(&self) -> String {
+        let name = match self.kind {
+            Kind::Docker => "Docker",
+            Kind::Podman => "Podman",
+        };
+        format!("{name} {} at {}", self.version, self.host)
+    }
+
+    /// What it can limit here; asked once.
+    pub async fn limiting(&self) -> Result<Limiting, Report> {
+        let ask = || async {
+            let info = self.ask("tell what it can limit", self.docker.info()).await?;
+            let can = |told: Option<bool>| told.unwrap_or(true);
+            Ok(Limiting { cpu: can(info.cpu_shares), memory: can(info.memory_limit) })
+        };
+        self.limiting.get_or_try_init(ask).await.copied()
+    }
+
+    /// Makes a call.
+    ///
+    /// # Errors
+    /// `ENGINE_UNREACHABLE`, `ENGINE_REFUSED`.
+    pub async fn ask<T>(&self, doing: &str, call: impl Future<Output = Result<T, Error>>) -> Result<T, Report> {
+        self.try_to(call).await.map_err(|error| self.report(doing, &error))
+    }
+
+    /// Makes a call about something that may not be there.
+    ///
+    /// # Errors
+    /// As [`Engine::ask`].
+    pub async fn find<T>(
+        &self,
+        doing: &str,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Option<T>, Report> {
+        match self.try_to(call).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self.report(doing, &error)),
+        }
+    }
+
+    /// Makes a call, giving the engine's own error. bollard gives up on an engine that does not begin to answer; this
+    /// also gives up on one that does not get to the end.
+    pub async fn try_to<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let patience = self.docker.timeout() + GREETING;
+        tokio::time::timeout(patience, call).await.unwrap_or(Err(Error::RequestTimeoutError))
+    }
+
+    /// The same engine for calls that may take this much longer.
+    pub fn patient(&self, longer: Duration) -> Docker {
+        self.docker.clone().with_timeout(PATIENCE + longer)
+    }
+
+    /// What an engine's error is to the user.
+    pub fn report(&self, doing: &str, error: &Error) -> Report {
+        match error {
+            Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message } => {
+                Report::new(
+                    "ENGINE_REFUSED",
+                    format!("the container engine at {} did not {doing}: {message}", self.host),
+                )
+                .status(502)
+                .with("engine", self.host.as_str())
+            }
+            error => unreachable(&self.host, &format!("it was to {doing}: {}", engine_api::said(error))),
+        }
+    }
+}
+
+/// The status that an engine has answered with, where that is the error.
+pub fn status(error: &Error) -> Option<u16> {
+    match error {
+        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+fn unreachable(host: &str, why: &str) -> Report {
+    let report = Report::new("ENGINE_UNREACHABLE", format!("no container engine answers at {host}: {why}"))
+        .status(503)
+        .retryable()
+        .with("engine", host);
+    report.hint(if why.contains("ermission denied") {
+        "deploy as a member of the socket's group: sudo usermod -aG docker $USER, then log in again"
+    } else {
+        "start it (`sudo systemctl start docker`, `systemctl --user start podman.socket`); DOCKER_HOST (dockerHost) says where \
+         a new deployment finds it"
+    })
+}
+
+/// The first of several engines that answers.
+///
+/// # Errors
+/// `ENGINE_UNREACHABLE`, naming all.
+pub async fn first_of(hosts: &[String]) -> Result<Engine, Report> {
+    let mut failures: Vec<Report> = Vec::new();
+    for host in hosts {
+        match Engine::connect(host).await {
+            Ok(engine) => return Ok(engine),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    let mut messages = failures.iter().map(|failure| failure.message.clone());
+    let message = messages.next().into_iter().chain(messages).collect::<Vec<_>>().join("; ");
+    match failures.into_iter().next() {
+        Some(first) => Err(Report { message, ..first }),
+        None => Err(unreachable("any address", "none is known")),
+    }
+}

@@ -1,0 +1,302 @@
+//! The containers that there are, and how they are.
+
+use super::engine::{Engine, Kind};
+use super::names::{DAEMON, VERSION};
+use crate::error::Report;
+use crate::sandbox::Failure;
+use crate::supervisor::protocol::{LastExit, Phase, RolledBack, Status};
+use crate::supervisor::spec::Spec;
+use crate::sys::{signal, time};
+use bollard::errors::Error;
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// A run that lasted this long was a healthy one.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+/// A container as the engine tells of it. What bollard makes of it does not know all the states that Podman has.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Container {
+    pub id: String,
+    #[serde(default)]
+    pub created: String,
+    pub state: State,
+    #[serde(default)]
+    pub restart_count: u64,
+    config: Config,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct State {
+    #[serde(default)]
+    status: String,
+    pub running: bool,
+    #[serde(default)]
+    pub paused: bool,
+    #[serde(default)]
+    restarting: bool,
+    #[serde(rename = "OOMKilled", default)]
+    oom: bool,
+    #[serde(default)]
+    pid: i32,
+    #[serde(default)]
+    exit_code: i32,
+    #[serde(default)]
+    pub started_at: String,
+    #[serde(default)]
+    finished_at: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    id: String,
+}
+
+impl Container {
+    fn label(&self, name: &str) -> &str {
+        self.config.labels.as_ref().and_then(|labels| labels.get(name)).map_or("", String::as_str)
+    }
+
+    /// The daemon's id.
+    pub fn daemon(&self) -> &str {
+        self.label(DAEMON)
+    }
+
+    /// Which version of the daemon it runs.
+    pub fn version(&self) -> &str {
+        self.label(VERSION)
+    }
+
+    /// Whether its program runs, and is not just about to.
+    pub fn runs(&self) -> bool {
+        self.state.running && !self.state.restarting && !self.state.paused
+    }
+
+    /// How long its program has run. Engine and caller have one clock: they are on one machine.
+    pub fn lived(&self) -> Duration {
+        let since = seconds(&self.state.started_at).unwrap_or_default();
+        Duration::try_from_secs_f64(time::wall().as_secs_f64() - since).unwrap_or_default()
+    }
+
+    /// Whether the program was started and has ended.
+    pub fn has_ended(&self) -> bool {
+        !self.runs() && !self.state.paused && is_time(&self.state.finished_at)
+    }
+
+    /// Whether Podman has yet to see to what has ended: that is `stopped` until then, and `exited` after.
+    pub fn is_between_runs(&self) -> bool {
+        self.state.status == "stopped"
+    }
+
+    /// Whether it was made and not started yet.
+    pub fn never_started(&self) -> bool {
+        !is_time(&self.state.started_at)
+    }
+
+    /// How the last run ended, where the container stands still after it.
+    pub fn last_exit(&self) -> Option<LastExit> {
+        self.has_ended().then(|| exit(self.state.exit_code, self.state.oom, stamp(&self.state.finished_at)))
+    }
+}
+
+/// An exit as status has it. Engines tell of a signal by a code above 128, as shells do.
+pub fn exit(code: i32, oom: bool, at: String) -> LastExit {
+    let killed =
+        (129..=192).contains(&code).then(|| code - 128).filter(|number| signal::parse(&number.to_string()).is_some());
+    match killed {
+        Some(number) => LastExit { code: None, signal: Some(signal::name(number)), oom, at },
+        None => LastExit { code: Some(code), signal: None, oom, at },
+    }
+}
+
+/// One container; `None` where there is none.
+pub async fn inspect(engine: &Engine, id: &str) -> Result<Option<Container>, Report> {
+    let call = async {
+        match engine.docker.inspect_container(id, None::<InspectContainerOptions>).await {
+            Ok(known) => reread(known),
+            Err(Error::JsonDataError { contents, .. }) => Ok(serde_json::from_str(&contents)?),
+            Err(error) => Err(error),
+        }
+    };
+    engine.find("tell how a container is", call).await
+}
+
+fn reread<T: DeserializeOwned>(known: ContainerInspectResponse) -> Result<T, Error> {
+    Ok(serde_json::from_value(serde_json::to_value(known)?)?)
+}
+
+/// All containers with these labels, the oldest first.
+pub async fn all(engine: &Engine, filters: HashMap<String, Vec<String>>) -> Result<Vec<Container>, Report> {
+    let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
+    let call = async {
+        match engine.docker.list_containers(Some(options)).await {
+            Ok(known) => Ok(known.into_iter().filter_map(|one| one.id).collect()),
+            Err(Error::JsonDataError { contents, .. }) => {
+                let listed: Vec<Listed> = serde_json::from_str(&contents)?;
+                Ok(listed.into_iter().map(|one| one.id).collect::<Vec<String>>())
+            }
+            Err(error) => Err(error),
+        }
+    };
+    let ids = engine.ask("list its containers", call).await?;
+    let mut found = Vec::new();
+    for id in ids {
+        // It may have gone meanwhile.
+        found.extend(inspect(engine, &id).await?);
+    }
+    found.sort_by(|a, b| a.created.cmp(&b.created));
+    Ok(found)
+}
+
+/// How a daemon is whose version `run` is, and has this container.
+pub async fn status(
+    engine: &Engine,
+    run: &Spec,
+    container: &Container,
+    rolled_back: Option<RolledBack>,
+) -> Result<Status, Report> {
+    let state = &container.state;
+    let mut last_exit = container.last_exit();
+    let mut was_healthy = false;
+    if container.runs() && container.restart_count > 0 {
+        let past = past(engine, container).await?;
+        was_healthy = past.as_ref().is_some_and(|past| past.lasted.is_some_and(|lasted| lasted >= HEALTHY));
+        last_exit = past.map(|past| past.exit);
+    }
+    let settle = Duration::from_millis(run.settle_ms);
+    let phase = if container.runs() {
+        match container.lived() {
+            lived if lived >= settle => Phase::Running,
+            _ if container.restart_count > 0 && !was_healthy => Phase::CrashLooping,
+            _ => Phase::Starting,
+        }
+    } else if is_about_to_restart(engine, container) {
+        Phase::CrashLooping
+    } else {
+        Phase::Stopping
+    };
+    let since = if container.runs() { &state.started_at } else { &state.finished_at };
+    Ok(Status {
+        state: phase,
+        since: stamp(since),
+        pid: (state.pid > 0).then_some(state.pid),
+        started_at: container.runs().then(|| stamp(&state.started_at)),
+        restarts: container.restart_count,
+        // A run that somebody ended on purpose is no failure.
+        last_exit: last_exit.filter(|_| container.restart_count > 0 || phase == Phase::CrashLooping),
+        next_start_at: None,
+        failure: None,
+        unlimited: unlimited(engine, run).await?,
+        rolled_back,
+        version: run.version.clone(),
+        image: run.image.clone(),
+        digest: run.digest.clone(),
+    })
+}
+
+/// Whether the engine will start it again by itself. Podman has no state for that: it does so within a second, but for
+/// what was stopped on purpose, which is `exited` and not just `stopped` to it.
+pub fn is_about_to_restart(engine: &Engine, container: &Container) -> bool {
+    let state = &container.state;
+    match engine.kind {
+        Kind::Docker => state.restarting,
+        Kind::Podman => {
+            let ended =
+                Duration::try_from_secs_f64(seconds(&state.finished_at).unwrap_or_default()).unwrap_or_default();
+            container.has_ended() && container.is_between_runs() && time::wall().saturating_sub(ended) < HEALTHY
+        }
+    }
+}
+
+/// Why a daemon runs without the limits that it asks for.
+async fn unlimited(engine: &Engine, run: &Spec) -> Result<Option<Failure>, Report> {
+    if run.limits.is_empty() {
+        return Ok(None);
+    }
+    let can = engine.limiting().await?;
+    let missing = [
+        ("cpu", run.limits.cpu_millis.is_some() && !can.cpu),
+        ("memory", run.limits.memory_bytes.is_some() && !can.memory),
+    ];
+    let missing: Vec<&str> = missing.into_iter().filter(|(_, missing)| *missing).map(|(name, _)| name).collect();
+    let message =
+        format!("{} cannot be limited: {} says that it cannot here", missing.join(" and "), engine.in_words());
+    Ok((!missing.is_empty()).then(|| Failure::new("LIMITS_NOT_ENFORCED", message)))
+}
+
+/// A run that has ended.
+pub struct Past {
+    pub exit: LastExit,
+    /// How long it took, where its beginning is still known.
+    lasted: Option<Duration>,
+}
+
+/// The run before the present one: the engine's events tell of it. They are few and do not outlive the engine, so that
+/// nothing may be known of it.
+pub async fn past(engine: &Engine, container: &Container) -> Result<Option<Past>, Report> {
+    const WAIT: Duration = Duration::from_secs(5);
+    let began = seconds(&container.created).unwrap_or_default();
+    let filters = HashMap::from([("container".to_owned(), vec![container.id.clone()])]);
+    let options = EventsOptions {
+        since: Some(format!("{}", began as u64)),
+        until: Some(format!("{}", time::wall().as_secs() + 1)),
+        filters: Some(filters),
+    };
+    let mut events = std::pin::pin!(engine.docker.events(Some(options)));
+    let (mut started, mut oom, mut last) = (None, false, None);
+    let reading = async {
+        while let Some(event) = events.next().await {
+            let Ok(event) = event else { break };
+            let at = event.time_nano.and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
+            match event.action.as_deref() {
+                Some("start") => (started, oom) = (at, false),
+                Some("oom") => oom = true,
+                Some("die" | "died") => {
+                    let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
+                    let code =
+                        ["exitCode", "containerExitCode"].iter().find_map(|name| attributes.get(*name)?.parse().ok());
+                    let at = at.unwrap_or_else(time::wall);
+                    last = code.map(|code| Past {
+                        exit: exit(code, oom, time::rfc3339(at)),
+                        lasted: started.map(|started| at.saturating_sub(started)),
+                    });
+                }
+                _ => {}
+            }
+        }
+    };
+    // What has been told until then is what is known.
+    let _ = tokio::time::timeout(WAIT, reading).await;
+    Ok(last)
+}
+
+/// Go's zero time is no time.
+fn is_time(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with("0001-")
+}
+
+/// Seconds since 1970.
+fn seconds(text: &str) -> Option<f64> {
+    let at: jiff::Timestamp = text.parse().ok().filter(|_| is_time(text))?;
+    Some(at.as_nanosecond() as f64 / 1e9)
+}
+
+/// A time as ours are written: in UTC, with nine digits.
+fn stamp(text: &str) -> String {
+    text.parse::<jiff::Timestamp>().map_or_else(|_| text.to_owned(), |at| format!("{at:.9}"))
+}

@@ -1,0 +1,502 @@
+//! Bringing one daemon up, to another version, or away, by way of its folder and its containers.
+//!
+//! ```text
+//! deployments/<name>/containers/<id>/
+//!     spec.json           the version that is to run, as it was asked for; its secrets too, hence mode 0600
+//!     next.json           the version that an update is bringing up
+//!     previous.json       the version that ran before
+//!     rolled-back.json    the update that was taken back, if the last one was
+//! ```
+//!
+//! Each version has a container of its own, which its label names. The one of `spec.json` is to run, and any other is what
+//! an interrupted change has left: whoever holds the deployment's lock removes it. An update makes the new container
+//! before it stops the old one, and keeps that until the new one is up.
+
+use super::body::{body, prepare};
+use super::engine::{Engine, Kind, status as status_of};
+use super::found::{self, Container};
+use super::images::Images;
+use super::logs;
+use super::names::{Names, image};
+use crate::engine::event::Events;
+use crate::engine::failure;
+use crate::engine::plan::Action;
+use crate::engine::status::ExitStatus;
+use crate::error::Report;
+use crate::local::layout::{Layout, unusable};
+use crate::local::version::Document;
+use crate::sandbox::Failure;
+use crate::supervisor::protocol::{LastExit, RolledBack};
+use crate::supervisor::spec::{self, CURRENT, NEXT, PREVIOUS, Spec};
+use bollard::query_parameters::{
+    CreateContainerOptions, ListVolumesOptions, RemoveContainerOptions, RemoveVolumeOptions, StartContainerOptions,
+    StopContainerOptions,
+};
+use serde_json::json;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Says which update was taken back.
+pub const ROLLED_BACK: &str = "rolled-back.json";
+/// Lines of a program's last words in an error.
+const LAST_LINES: usize = 20;
+/// Between two looks at a container.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a program may take to begin, on an engine that has much to do.
+const BEGIN: Duration = Duration::from_secs(60);
+
+/// One daemon, and the means to change it.
+pub struct Keeper<'a> {
+    pub layout: &'a Layout,
+    pub engine: &'a Engine,
+    pub images: &'a Images,
+    pub names: Names<'a>,
+}
+
+impl Keeper<'_> {
+    fn dir(&self) -> PathBuf {
+        self.layout.containers(self.names.deployment).join(self.names.id)
+    }
+
+    fn read(&self, file: &str) -> Option<Document> {
+        spec::read(&self.dir().join(file)).ok()
+    }
+
+    async fn containers(&self) -> Result<Vec<Container>, Report> {
+        found::all(self.engine, self.names.filters()).await
+    }
+
+    /// Makes the daemon run this version, and returns once it is up.
+    ///
+    /// # Errors
+    /// `DAEMON_NOT_UP` where a first version ends by itself: it is left crash-looping. `UPDATE_ROLLED_BACK` where a new
+    /// one does: the one before runs again. What the image lacks (program, user) by its own code; nothing has changed
+    /// then, and a first version is gone again.
+    pub async fn put(&self, document: &Document, action: Action, events: &Events) -> Result<(), Report> {
+        let result = match self.read(CURRENT) {
+            Some(current) => self.update(&current, document, action, events).await,
+            None => self.create(document, action, events).await,
+        };
+        result.map_err(|error| error.with("daemon", self.names.id).with("image", document.run.image.as_str()))
+    }
+
+    async fn create(&self, document: &Document, action: Action, events: &Events) -> Result<(), Report> {
+        let dir = self.dir();
+        fs::create_dir_all(&dir).map_err(|error| unusable(&dir, &error))?;
+        spec::write(&dir.join(CURRENT), document).map_err(|error| unusable(&dir, &error))?;
+        events.resource(self.names.id, action, "starting", None);
+        match self.bring_up(&document.run).await {
+            Err(error) if cannot_ever_run(&error.code) => {
+                self.remove(&Events::ignored()).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                events.resource(self.names.id, action, "running", None);
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts a version that nothing has to give way to.
+    async fn bring_up(&self, run: &Spec) -> Result<(), Report> {
+        self.clear(None).await?;
+        let id = self.make(run).await?;
+        self.start(run, &id).await?;
+        self.until_up(run, &id, 0).await.map_err(|end| self.not_up(end))
+    }
+
+    async fn update(
+        &self,
+        current: &Document,
+        document: &Document,
+        action: Action,
+        events: &Events,
+    ) -> Result<(), Report> {
+        let dir = self.dir();
+        let write = |file: &str, document: &Document| {
+            spec::write(&dir.join(file), document).map_err(|error| unusable(&dir, &error))
+        };
+        if current.run.version == document.run.version {
+            // What was declared differs, and what runs does not.
+            write(CURRENT, document)?;
+            return self.restart(action, events).await;
+        }
+        write(NEXT, document)?;
+        self.clear(Some(&current.run.version)).await?;
+        let id = self.make(&document.run).await?;
+        events.resource(self.names.id, action, "updating", None);
+        for old in self.containers().await?.iter().filter(|old| old.id != id) {
+            self.halt(old, &current.run).await?;
+        }
+        let begun = match self.start(&document.run, &id).await {
+            Ok(()) => self.until_up(&document.run, &id, 0).await,
+            Err(report) => Err(End { report: Some(report), ..End::default() }),
+        };
+        let Err(end) = begun else {
+            write(PREVIOUS, current)?;
+            fs::rename(dir.join(NEXT), dir.join(CURRENT)).map_err(|error| unusable(&dir, &error))?;
+            let _ = fs::remove_file(dir.join(ROLLED_BACK));
+            self.clear(Some(&document.run.version)).await?;
+            events.resource(self.names.id, action, "running", None);
+            return Ok(());
+        };
+        // What cannot be told of an engine that is away is left as it is: the next deploy sees it.
+        self.take_back(current, document, &id, end).await
+    }
+
+    async fn take_back(&self, current: &Document, tried: &Document, id: &str, end: End) -> Result<(), Report> {
+        if let Some(report) = end.report.clone().filter(|report| report.code == "ENGINE_UNREACHABLE") {
+            return Err(report);
+        }
+        self.remove_container(id).await?;
+        let dir = self.dir();
+        let _ = fs::remove_file(dir.join(NEXT));
+        let back = RolledBack {
+            version: tried.run.version.clone(),
+            exit: end.exit.clone(),
+            failure: end.report.as_ref().map(|report| Failure {
+                code: report.code.clone(),
+                message: report.message.clone(),
+                hint: report.hint.clone(),
+            }),
+        };
+        spec::write(&dir.join(ROLLED_BACK), &back).map_err(|error| unusable(&dir, &error))?;
+        self.again(&current.run).await?;
+        if let Some(report) = end.report {
+            return Err(report);
+        }
+        let message = format!(
+            "the new version of daemon {:?} did not come up: {}. The version before runs again.",
+            self.names.id,
+            back.why()
+        );
+        Err(ended(Report::new("UPDATE_ROLLED_BACK", message), end))
+    }
+
+    /// Starts the container of a version that was stopped; makes it where there is none.
+    async fn again(&self, run: &Spec) -> Result<String, Report> {
+        let there = self.containers().await?.into_iter().find(|container| container.version() == run.version);
+        let id = match there {
+            Some(container) => container.id,
+            None => self.make(run).await?,
+        };
+        self.start(run, &id).await?;
+        Ok(id)
+    }
+
+    /// Stops the daemon and starts it again.
+    pub async fn restart(&self, action: Action, events: &Events) -> Result<(), Report> {
+        let Names { deployment, id, .. } = self.names;
+        let document = self.read(CURRENT).ok_or_else(|| failure::no_daemon(deployment, id, &[]))?;
+        let run = &document.run;
+        self.clear(Some(&run.version)).await?;
+        let _ = fs::remove_file(self.dir().join(NEXT));
+        events.resource(id, action, "restarting", None);
+        for container in self.containers().await? {
+            self.halt(&container, run).await?;
+        }
+        let container = self.again(run).await?;
+        self.until_up(run, &container, 0)
+            .await
+            .map_err(|end| self.not_up(end).with("daemon", id).with("image", run.image.as_str()))?;
+        events.resource(id, action, "running", None);
+        Ok(())
+    }
+
+    /// Makes the daemon run the version that ran before this one, and returns once it is up.
+    ///
+    /// # Errors
+    /// `NO_PREVIOUS_VERSION`, and those of [`Keeper::put`].
+    pub async fn roll_back(&self, events: &Events) -> Result<(), Report> {
+        let Names { deployment, id, .. } = self.names;
+        let current = self.read(CURRENT).ok_or_else(|| failure::no_daemon(deployment, id, &[]))?;
+        match self.read(PREVIOUS).filter(|previous| previous.run.version != current.run.version) {
+            Some(previous) => self.put(&previous, Action::Update, events).await,
+            None => {
+                let message = format!("daemon {id:?} has no version from before to go back to");
+                Err(Report::new("NO_PREVIOUS_VERSION", message).status(409).with("daemon", id))
+            }
+        }
+    }
+
+    /// Returns once the daemon, which runs as it should, counts as up.
+    pub async fn wait_up(&self) -> Result<(), Report> {
+        let Some(document) = self.read(CURRENT) else { return Ok(()) };
+        let container = self.containers().await?.into_iter().find(|there| there.version() == document.run.version);
+        let Some(container) = container else { return Ok(()) };
+        let ended = self.until_up(&document.run, &container.id, container.restart_count).await;
+        ended.map_err(|end| self.not_up(end).with("daemon", self.names.id))
+    }
+
+    /// Stops the daemon and removes what there is of it; returns once it is gone.
+    pub async fn remove(&self, events: &Events) -> Result<(), Report> {
+        let dir = self.dir();
+        let containers = self.containers().await?;
+        if containers.is_empty() && !dir.exists() {
+            return Ok(());
+        }
+        events.resource(self.names.id, Action::Delete, "stopping", None);
+        let documents = [CURRENT, NEXT, PREVIOUS].map(|file| self.read(file));
+        let grace = documents.iter().flatten().map(|document| document.run.stop_grace_ms).max().unwrap_or_default();
+        for container in containers {
+            self.stop(&container, Duration::from_millis(grace)).await?;
+            self.remove_container(&container.id).await?;
+        }
+        self.remove_volumes().await?;
+        fs::remove_dir_all(&dir).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(unusable(&dir, &error)),
+        })?;
+        for document in documents.iter().flatten() {
+            self.images.drop_unused(self.engine, self.layout, &document.run.digest).await;
+        }
+        events.resource(self.names.id, Action::Delete, "removed", None);
+        Ok(())
+    }
+
+    /// Volumes are over folders of ours, which stay: the engine only forgets them.
+    async fn remove_volumes(&self) -> Result<(), Report> {
+        let options = ListVolumesOptions { filters: Some(self.names.filters()) };
+        let listed = self.engine.ask("list its volumes", self.engine.docker.list_volumes(Some(options))).await?;
+        for volume in listed.volumes.unwrap_or_default() {
+            let call = self.engine.docker.remove_volume(&volume.name, None::<RemoveVolumeOptions>);
+            self.engine.find(&format!("forget the volume {}", volume.name), call).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes all containers of the daemon but that of a version. Whatever else there is, an interrupted change has left.
+    async fn clear(&self, version: Option<&str>) -> Result<(), Report> {
+        let mut kept = false;
+        for container in self.containers().await? {
+            if version == Some(container.version()) && !kept {
+                kept = true;
+                continue;
+            }
+            self.remove_container(&container.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the container of a version; gives its id. It is not started.
+    async fn make(&self, run: &Spec) -> Result<String, Report> {
+        prepare(self.engine, &self.names, run).await?;
+        let name = self.names.container(&run.version);
+        let doing = format!("make the container {name}");
+        let mut again = true;
+        loop {
+            let body = body(&self.names, run, &image(&run.digest), self.engine.kind)?;
+            let options = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
+            let error = match self.engine.try_to(self.engine.docker.create_container(Some(options), body)).await {
+                Ok(made) => return Ok(made.id),
+                Err(error) => error,
+            };
+            let said = error.to_string();
+            match status_of(&error) {
+                // Somebody has cleared up images.
+                Some(404) if again && !said.contains("volume") => {
+                    again = false;
+                    let what = (self.names.id, run.image.as_str(), run.digest.as_str());
+                    self.images.ensure_again(self.engine, what).await?;
+                }
+                Some(409) | Some(500) if said.contains("already in use") => {
+                    let message = format!(
+                        "the container engine at {} has a container called {name}, which is not one of ours",
+                        self.engine.host
+                    );
+                    return Err(Report::new("CONTAINER_NAME_TAKEN", message)
+                        .status(409)
+                        .with("container", name)
+                        .hint("rename or remove it: it is never touched from here"));
+                }
+                _ if said.contains("container-init binary not found") => {
+                    let message = format!("{} has no init for containers: {said}", self.engine.in_words());
+                    return Err(Report::new("ENGINE_INIT_MISSING", message)
+                        .hint("install what is process 1 of its containers: sudo apt install catatonit"));
+                }
+                _ => return Err(self.engine.report(&doing, &error)),
+            }
+        }
+    }
+
+    async fn start(&self, run: &Spec, id: &str) -> Result<(), Report> {
+        let call = self.engine.docker.start_container(id, None::<StartContainerOptions>);
+        match self.engine.try_to(call).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(could_not_start(run, self.engine.report("start a container", &error))),
+        }
+    }
+
+    /// Stops a container, which may be started again.
+    async fn halt(&self, container: &Container, run: &Spec) -> Result<(), Report> {
+        let stopped = self.stop(container, Duration::from_millis(run.stop_grace_ms)).await?;
+        // Podman does not note that one is to stop which is just between two runs, and starts it again.
+        if !stopped && self.engine.kind == Kind::Podman {
+            let now = found::inspect(self.engine, &container.id).await?;
+            if now.is_some_and(|now| now.runs() || now.is_between_runs()) {
+                self.remove_container(&container.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives false where it did not run.
+    async fn stop(&self, container: &Container, grace: Duration) -> Result<bool, Report> {
+        if container.state.paused {
+            let call = self.engine.docker.unpause_container(&container.id);
+            self.engine.find("let a container go on", call).await?;
+        }
+        let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
+        let options = StopContainerOptions { t: Some(seconds), ..StopContainerOptions::default() };
+        let docker = self.engine.patient(grace);
+        let call = async {
+            let patience = docker.timeout();
+            let stopping = docker.stop_container(&container.id, Some(options));
+            tokio::time::timeout(patience, stopping).await.unwrap_or(Err(bollard::errors::Error::RequestTimeoutError))
+        };
+        match call.await {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(status_of(&error), Some(304 | 404)) => Ok(false),
+            Err(error) => Err(self.engine.report("stop a container", &error)),
+        }
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<(), Report> {
+        let options = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
+        let call = self.engine.docker.remove_container(id, Some(options));
+        let removed = self.engine.try_to(call).await;
+        match removed {
+            Ok(()) => Ok(()),
+            Err(error) if status_of(&error) == Some(404) => Ok(()),
+            // Somebody else removes it at this moment.
+            Err(error) if status_of(&error) == Some(409) => self.until_gone(id).await,
+            Err(error) => Err(self.engine.report("remove a container", &error)),
+        }
+    }
+
+    async fn until_gone(&self, id: &str) -> Result<(), Report> {
+        let gone = async {
+            while found::inspect(self.engine, id).await?.is_some() {
+                tokio::time::sleep(LOOK).await;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(BEGIN, gone).await.unwrap_or_else(|_| {
+            let error = bollard::errors::Error::RequestTimeoutError;
+            Err(self.engine.report("remove a container", &error))
+        })
+    }
+
+    /// Follows a container until its program is up, or has ended: engines start it again, more than `restarts` times then.
+    async fn until_up(&self, run: &Spec, id: &str, restarts: u64) -> Result<(), End> {
+        let settle = Duration::from_millis(run.settle_ms);
+        let begun = tokio::time::Instant::now();
+        loop {
+            let container = found::inspect(self.engine, id).await.map_err(End::of)?;
+            let Some(container) = container else {
+                let message = format!("the container of daemon {:?} was removed by somebody else", self.names.id);
+                return Err(End::of(Report::new("CONTAINER_GONE", message).hint("deploy again to make it anew")));
+            };
+            if container.runs() && container.restart_count <= restarts {
+                match settle.checked_sub(container.lived()) {
+                    None | Some(Duration::ZERO) => return Ok(()),
+                    Some(left) => tokio::time::sleep(left.min(LOOK)).await,
+                }
+                continue;
+            }
+            if container.restart_count > restarts || container.has_ended() {
+                return Err(self.end_of(&container).await);
+            }
+            if begun.elapsed() > BEGIN {
+                let message =
+                    format!("the container of daemon {:?} was not started within {} s", self.names.id, BEGIN.as_secs());
+                return Err(End::of(Report::new("ENGINE_REFUSED", message).status(504)));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// How a run ended that did not come up, and what it printed.
+    async fn end_of(&self, container: &Container) -> End {
+        let exit = match container.has_ended() {
+            true => container.last_exit(),
+            false => found::past(self.engine, container).await.ok().flatten().map(|past| past.exit),
+        };
+        let lines = logs::last_lines(self.engine, &container.id, LAST_LINES).await;
+        End { exit, lines, report: None }
+    }
+
+    fn not_up(&self, end: End) -> Report {
+        if let Some(report) = end.report {
+            return report;
+        }
+        if let Some(why) = end.lines.iter().find(|line| is_inits(line)) {
+            let message = format!("the program of daemon {:?} cannot be started: {why}", self.names.id);
+            return Report::new("ENTRYPOINT_MISSING", message)
+                .hint("check the image's entry point, or give the daemon another command");
+        }
+        let how = end.exit.as_ref().map_or("an unknown cause".to_owned(), LastExit::in_words);
+        let id = self.names.id;
+        let message = format!("daemon {id:?} does not come up: its program ended with {how}");
+        let hint = format!("it is left crash-looping; see `alien logs {id}`, mend it and deploy again");
+        ended(Report::new("DAEMON_NOT_UP", message).hint(hint), end)
+    }
+}
+
+/// How it came that a daemon is not up.
+#[derive(Default)]
+struct End {
+    exit: Option<LastExit>,
+    lines: Vec<String>,
+    /// Where its program did not even run.
+    report: Option<Report>,
+}
+
+impl End {
+    fn of(report: Report) -> End {
+        End { report: Some(report), ..End::default() }
+    }
+}
+
+/// The error of a program that has ended: how, and what it printed last.
+fn ended(report: Report, end: End) -> Report {
+    let report = match end.exit {
+        Some(exit) => report.with("lastExit", json!(ExitStatus::from(exit))),
+        None => report,
+    };
+    failure::with_last_lines(report, end.lines)
+}
+
+/// What the inits of Docker (tini) and Podman (catatonit) print where there is no such program.
+fn is_inits(line: &str) -> bool {
+    line.contains("[FATAL tini (") || (line.starts_with("ERROR (catatonit:") && line.contains("failed to exec"))
+}
+
+/// What an engine says of an image that cannot be run, by the codes that it has everywhere.
+fn could_not_start(run: &Spec, report: Report) -> Report {
+    let said = report.message.as_str();
+    let code = if said.contains("unable to find user") || said.contains("unable to find group") {
+        "IMAGE_USER_UNKNOWN"
+    } else if said.contains("executable file not found") || said.contains("exec:") && said.contains("no such file") {
+        "ENTRYPOINT_MISSING"
+    } else if said.contains("exec:") && said.contains("permission denied") {
+        "ENTRYPOINT_NOT_EXECUTABLE"
+    } else {
+        return report;
+    };
+    Report { code: code.to_owned(), ..report }.with("image", run.image.as_str())
+}
+
+/// Whether trying again could not help, because the image itself lacks what is asked for.
+fn cannot_ever_run(code: &str) -> bool {
+    matches!(
+        code,
+        "ENTRYPOINT_MISSING"
+            | "ENTRYPOINT_NOT_EXECUTABLE"
+            | "IMAGE_USER_UNKNOWN"
+            | "CONTAINER_NAME_TAKEN"
+            | "ENGINE_INIT_MISSING"
+    )
+}
