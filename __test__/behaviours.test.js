@@ -322,6 +322,97 @@ describe.each(Object.entries(PLACES))("%s", (name, { missing, open, platform = n
       })
     })
 
+    describe("with secrets", () => {
+      const NAME = "hides"
+      const SECRET = "correct horse battery staple"
+      const build = (level) => stackOf(NAME, up(NAME, "d").environment({ LEVEL: level }))
+      const environment = async (deployment) => (await deployment.exec("d", ["/bin/daemon", "env", "exit=0"])).stdout
+      let deployment
+
+      test("has them in its environment, and shows them nowhere", async () => {
+        const told = listener()
+        const secrets = { d: { TOKEN: SECRET } }
+        deployment = await place.deploy(build("one"), { secrets, onEvent: told.onEvent })
+        expect(await environment(deployment)).toContain(`env TOKEN=${SECRET}\n`)
+        const planned = await plan(build("one"), { secrets: { d: { TOKEN: `${SECRET}!` } } })
+        expect(planned.changes).toMatchObject([{ action: "update", fields: [{ path: "secrets.TOKEN" }] }])
+        const shown = JSON.stringify([told.events, planned, await deployment.status(), await allLines(deployment, "d")])
+        expect(shown).not.toContain(SECRET)
+      })
+
+      test("keeps one that a later deploy leaves out, until it is given anew", async () => {
+        expect((await plan(build("one"))).changes).toMatchObject([{ action: "none" }])
+        await place.deploy(build("two"))
+        expect(await environment(deployment)).toMatch(new RegExp(`env LEVEL=two\n[^]*env TOKEN=${SECRET}\n`))
+        await place.deploy(build("two"), { secrets: { d: { TOKEN: "another" } } })
+        expect(await environment(deployment)).toContain("env TOKEN=another\n")
+        await deployment.destroy()
+      })
+    })
+
+    describe("with limits", () => {
+      const MIB = 1024 * 1024
+      const hungry = (name, ...steps) => daemon("d", place.image(), `print=${mark(name, "d")}`, ...steps, `eat=${96 * MIB}`, "print=eaten", "sleep").memory("32Mi")
+      /** Whether they hold here; where they do not, preflight has said so. */
+      async function hold(stack) {
+        let report
+        await alien.plan(stack, place.options({ onEvent: (event) => event.type === "preflight" && ({ report } = event) }))
+        return (report.checks.find(({ id }) => id === "limits-are-enforced")?.status ?? "passed") === "passed"
+      }
+
+      test("one that takes more memory than its own is killed alone, and status says why", async () => {
+        const beside = up("takes", "beside", `eat=${96 * MIB}`, "print=eaten")
+        const stack = stackOf("takes", beside, hungry("takes", "catch", "count", "wait=1500"))
+        if (!(await hold(stack))) return
+        const deployment = await place.deploy(stack)
+        await until(deployment, "beside", /^eaten$/)
+        const { lastExit } = await eventually(() => status(deployment, "d"), ({ state, restarts, lastExit }) => restarts > 0 && lastExit !== undefined && state !== "stopped")
+        expect(lastExit).toMatchObject({ signal: "SIGKILL", oom: place.oom })
+        expect(await status(deployment, "beside")).toMatchObject({ state: "running", restarts: 0 })
+        await deployment.destroy()
+      })
+    })
+
+    if (place.folders) describe("with what it is linked to", () => {
+      const NAME = "stores"
+      const BUCKET = "/run/alien/bucket"
+      const bucket = new alien.Storage("bucket").build()
+      const profiles = { writer: { bucket: ["storage/data-read", "storage/data-write"] }, reader: { "*": ["storage/data-read"] }, nobody: {} }
+      const build = (level, ...more) => {
+        const one = (id, profile) => up(NAME, id).environment({ LEVEL: level }).permissions(profile).link(bucket)
+        const stack = new alien.Stack(NAME).add(bucket, "frozen").permissions({ profiles })
+        for (const daemon of [one("w", "writer"), one("r", "reader"), one("n", "nobody"), ...more]) stack.add(daemon.build(), "live")
+        return stack.build()
+      }
+      const tries = async (id, ...steps) => (await deployment.exec(id, ["/bin/daemon", ...steps, "exit=0"])).stdout.trim().split("\n")
+      let deployment
+
+      beforeAll(async () => {
+        deployment = await place.deploy(build("one"))
+      })
+
+      test("two share what both may use, as far as each may", async () => {
+        expect(await tries("w", `write=${BUCKET}/shared:hello`)).toEqual([`wrote ${BUCKET}/shared`])
+        expect(await tries("r", `read=${BUCKET}/shared`, `write=${BUCKET}/mine:x`)).toEqual([`read ${BUCKET}/shared: hello`, `write ${BUCKET}/mine: ReadOnlyFilesystem`])
+        expect(await tries("n", `list=${BUCKET}`)).toEqual([`list ${BUCKET}: NotFound`])
+        const variable = `env ALIEN_BUCKET_BINDING=${JSON.stringify({ service: "local-storage", storagePath: `file://${BUCKET}/` })}`
+        expect(await tries("w", "env")).toContain(variable)
+        expect((await tries("n", "env")).join("\n")).not.toContain("BINDING")
+      })
+
+      test("what is stored outlives updates and the deployment, until its data are asked to go", async () => {
+        await place.deploy(build("two"))
+        expect(await tries("w", `read=${BUCKET}/shared`)).toEqual([`read ${BUCKET}/shared: hello`])
+        await deployment.destroy()
+        deployment = await place.deploy(build("two"))
+        expect(await tries("w", `read=${BUCKET}/shared`)).toEqual([`read ${BUCKET}/shared: hello`])
+        await deployment.destroy({ data: true })
+        deployment = await place.deploy(build("two"))
+        expect(await tries("w", `list=${BUCKET}`)).toEqual([`list ${BUCKET}: `])
+        await deployment.destroy({ data: true })
+      })
+    })
+
     describe("that cannot be made", () => {
       together({
         "because the stack is not valid: every problem, and nothing is touched": async () => {

@@ -67,7 +67,7 @@ function testEngine(name, bed) {
     fs.mkdirSync(folder)
     fs.writeFileSync(file("daemon.json"), "{}")
     // The limits are those of a container that root may not raise any; what else differs is only where things are.
-    fs.writeFileSync(file("containers.conf"), `[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=30000:30000"]\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "runc"\n`)
+    fs.writeFileSync(file("containers.conf"), `[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=30000:30000"]\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nexit_command_delay = 1\nruntime = "runc"\n`)
     fs.writeFileSync(file("storage.conf"), `[storage]\ndriver = "overlay"\nrunroot = "${file("run")}"\ngraphroot = "${file("data")}"\n`)
     holder = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /dev/shm && echo held && exec sleep infinity"], { stdio: ["ignore", "pipe", "ignore"] })
     await new Promise((resolve) => holder.stdout.once("data", resolve))

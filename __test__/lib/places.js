@@ -15,6 +15,8 @@ const alien = require("@alienplatform/core")
  * @property {(stack: object, more?: object, again?: () => Promise<void>) => Promise<Error>} refused deploys what ends by itself
  *   at once, and gives the error; where the place may miss that, `again` makes ready for another try
  * @property {() => string} image the tests' program, as a reference that the place can use; there once `beforeAll` is through
+ * @property {boolean} folders whether what a daemon is linked to are folders of the place's own
+ * @property {boolean} oom whether the place tells that a program was killed for want of memory
  * @property {number} tick milliseconds after which the times of two lines of a log differ
  * @property {string[]} up steps after which the place may take the program for up at once, where it can be told
  * @property {(deployment: string, id: string) => Promise<string[]>} copies of a daemon's program that run, by names that no
@@ -38,6 +40,8 @@ function local() {
     image: () => image,
     up: ["ready"],
     tick: 20,
+    folders: true,
+    oom: true,
     copies,
     where: { pid: expect.any(Number) },
     fetches: ["image"],
@@ -72,6 +76,8 @@ function engine(name) {
     up: [],
     // Podman's API tells the seconds alone.
     tick: name === "podman" ? 1100 : 20,
+    folders: true,
+    oom: name !== "podman",
     copies,
     where: { pid: expect.any(Number) },
     fetches: ["image"],
@@ -91,6 +97,8 @@ function kubernetes() {
     // Nobody listens for it there.
     up: [],
     tick: 20,
+    folders: false,
+    oom: true,
     async copies(deployment, id) {
       const { items } = await its.get("pods", "-l", `app.kubernetes.io/instance=${deployment},app.kubernetes.io/name=${id}`)
       const running = items.flatMap(({ status }) => status.containerStatuses ?? []).filter(({ state }) => state.running)

@@ -29,6 +29,9 @@ pub struct Container {
     pub state: State,
     #[serde(default)]
     pub restart_count: u64,
+    /// Where its log is, as far as the engine tells.
+    #[serde(default)]
+    pub log_path: String,
     config: Config,
 }
 
@@ -174,7 +177,7 @@ pub async fn status(
     let mut last_exit = container.last_exit();
     let mut was_healthy = false;
     if container.runs() && container.restart_count > 0 {
-        let past = past(engine, container).await?;
+        let past = past(engine, container).await;
         was_healthy = past.as_ref().is_some_and(|past| past.lasted.is_some_and(|lasted| lasted >= HEALTHY));
         last_exit = past.map(|past| past.exit);
     }
@@ -242,13 +245,25 @@ async fn unlimited(engine: &Engine, run: &Spec) -> Result<Option<Failure>, Repor
 /// A run that has ended.
 pub struct Past {
     pub exit: LastExit,
+    /// When it ended.
+    pub at: Duration,
     /// How long it took, where its beginning is still known.
     lasted: Option<Duration>,
 }
 
-/// The run before the present one: the engine's events tell of it. They are few and do not outlive the engine, so that
-/// nothing may be known of it.
-pub async fn past(engine: &Engine, container: &Container) -> Result<Option<Past>, Report> {
+/// The run before the present one, where the engine still knows of it.
+pub async fn past(engine: &Engine, container: &Container) -> Option<Past> {
+    runs(engine, container).await.pop()
+}
+
+/// The first run that has ended since a time.
+pub async fn first_end(engine: &Engine, container: &Container, since: Duration) -> Option<Past> {
+    runs(engine, container).await.into_iter().find(|past| past.at >= since)
+}
+
+/// The runs that have ended, the last one last: the engine's events tell of them. They are few and do not outlive the
+/// engine, so that nothing may be known of any.
+async fn runs(engine: &Engine, container: &Container) -> Vec<Past> {
     const WAIT: Duration = Duration::from_secs(5);
     let began = seconds(&container.created).unwrap_or_default();
     let filters = HashMap::from([("container".to_owned(), vec![container.id.clone()])]);
@@ -258,10 +273,9 @@ pub async fn past(engine: &Engine, container: &Container) -> Result<Option<Past>
         filters: Some(filters),
     };
     let mut events = std::pin::pin!(engine.docker.events(Some(options)));
-    let (mut started, mut oom, mut last) = (None, false, None);
+    let (mut started, mut oom, mut runs) = (None, false, Vec::new());
     let reading = async {
-        while let Some(event) = events.next().await {
-            let Ok(event) = event else { break };
+        while let Some(Ok(event)) = events.next().await {
             let at = event.time_nano.and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
             match event.action.as_deref() {
                 Some("start") => (started, oom) = (at, false),
@@ -271,18 +285,19 @@ pub async fn past(engine: &Engine, container: &Container) -> Result<Option<Past>
                     let code =
                         ["exitCode", "containerExitCode"].iter().find_map(|name| attributes.get(*name)?.parse().ok());
                     let at = at.unwrap_or_else(time::wall);
-                    last = code.map(|code| Past {
+                    runs.extend(code.map(|code| Past {
                         exit: exit(code, oom, time::rfc3339(at)),
+                        at,
                         lasted: started.map(|started| at.saturating_sub(started)),
-                    });
+                    }));
                 }
                 _ => {}
             }
         }
     };
-    // What has been told until then is what is known.
+    // What has been told until then is what is known. An engine waits for the end of the time that was asked about.
     let _ = tokio::time::timeout(WAIT, reading).await;
-    Ok(last)
+    runs
 }
 
 /// Go's zero time is no time.

@@ -28,6 +28,7 @@ use crate::local::version::Document;
 use crate::sandbox::Failure;
 use crate::supervisor::protocol::{LastExit, RolledBack};
 use crate::supervisor::spec::{self, CURRENT, NEXT, PREVIOUS, Spec};
+use crate::sys::time;
 use bollard::query_parameters::{
     CreateContainerOptions, ListVolumesOptions, RemoveContainerOptions, RemoveVolumeOptions, StartContainerOptions,
     StopContainerOptions,
@@ -392,7 +393,7 @@ impl Keeper<'_> {
     /// Follows a container until its program is up, or has ended: engines start it again, more than `restarts` times then.
     async fn until_up(&self, run: &Spec, id: &str, restarts: u64) -> Result<(), End> {
         let settle = Duration::from_millis(run.settle_ms);
-        let begun = tokio::time::Instant::now();
+        let (began, begun) = (time::wall(), tokio::time::Instant::now());
         loop {
             let container = found::inspect(self.engine, id).await.map_err(End::of)?;
             let Some(container) = container else {
@@ -407,7 +408,7 @@ impl Keeper<'_> {
                 continue;
             }
             if container.restart_count > restarts || container.has_ended() {
-                return Err(self.end_of(&container).await);
+                return Err(self.end_of(&container, began).await);
             }
             if begun.elapsed() > BEGIN {
                 let message =
@@ -418,13 +419,19 @@ impl Keeper<'_> {
         }
     }
 
-    /// How a run ended that did not come up, and what it printed.
-    async fn end_of(&self, container: &Container) -> End {
-        let exit = match container.has_ended() {
-            true => container.last_exit(),
-            false => found::past(self.engine, container).await.ok().flatten().map(|past| past.exit),
+    /// How the run ended that did not come up, and what it printed. The engine may have begun another one by now.
+    async fn end_of(&self, container: &Container, began: Duration) -> End {
+        // A moment earlier: what is followed was started before.
+        let began = began.saturating_sub(Duration::from_secs(1));
+        let stands = container.last_exit().filter(|_| container.restart_count == 0);
+        let (exit, until) = match stands {
+            Some(exit) => (Some(exit), None),
+            None => match found::first_end(self.engine, container, began).await {
+                Some(past) => (Some(past.exit), Some(past.at)),
+                None => (container.last_exit(), None),
+            },
         };
-        let lines = logs::last_lines(self.engine, &container.id, LAST_LINES).await;
+        let lines = logs::last_lines(self.engine, container, LAST_LINES, (began, until)).await;
         End { exit, lines, report: None }
     }
 

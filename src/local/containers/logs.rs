@@ -232,21 +232,58 @@ impl Source {
     }
 }
 
-/// The last lines of a container, where they can be had.
-pub async fn last_lines(engine: &Engine, id: &str, count: usize) -> Vec<String> {
+/// The last lines that a container printed in a time, where they can be had.
+pub async fn last_lines(
+    engine: &Engine,
+    container: &Container,
+    count: usize,
+    (since, until): (Duration, Option<Duration>),
+) -> Vec<String> {
     let mut last = VecDeque::new();
     let mut lines = Joined::default();
+    let (since, until) = (time::rfc3339(since), until.map(time::rfc3339));
+    let is_meant = |piece: &Piece| {
+        let began = if engine.kind == Kind::Podman { &since[..19] } else { since.as_str() };
+        piece.time.as_str() >= began && until.as_ref().is_none_or(|until| piece.time <= *until)
+    };
     let reading = async {
-        let mut pieces = pin!(read(engine, id, false, ""));
+        // Podman's file tells the whole time of a line, its API only the second, in which another run may have begun.
+        let mut pieces: Pieces<'_> = match written(engine, container) {
+            Some(pieces) => Box::pin(futures_util::stream::iter(pieces.into_iter().map(Ok))),
+            None => read(engine, &container.id, false, &since),
+        };
         while let Some(Ok(piece)) = pieces.next().await {
-            last.extend(lines.add(piece));
-            last.drain(..last.len().saturating_sub(count));
+            if is_meant(&piece) {
+                last.extend(lines.add(piece));
+                last.drain(..last.len().saturating_sub(count));
+            }
         }
     };
     let _ = tokio::time::timeout(LAST, reading).await;
     last.extend(lines.rest());
     let skipped = last.len().saturating_sub(count);
     last.into_iter().skip(skipped).map(|line| line.line).collect()
+}
+
+/// What is in Podman's file of a log, where this account may read it: CRI lines.
+fn written(engine: &Engine, container: &Container) -> Option<Vec<Piece>> {
+    if engine.kind != Kind::Podman {
+        return None;
+    }
+    let bytes = std::fs::read(&container.log_path).ok()?;
+    let pieces = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.splitn(4, |byte| *byte == b' ');
+        let mut word = || std::str::from_utf8(fields.next()?).ok();
+        let (time, stream, tag) = (word()?, word()?, word()?);
+        let time: jiff::Timestamp = time.parse().ok()?;
+        let mut bytes = fields.next()?.to_vec();
+        if tag == "P" {
+            bytes.pop();
+        }
+        let stream = if stream == "stderr" { "stderr" } else { "stdout" };
+        Some(Piece { time: format!("{time:.9}"), stream, bytes })
+    });
+    Some(pieces.collect())
 }
 
 /// What an engine gives at once: a line, or a piece of one.
@@ -256,13 +293,10 @@ struct Piece {
     bytes: Vec<u8>,
 }
 
+type Pieces<'e> = Pin<Box<dyn Stream<Item = Result<Piece, Report>> + Send + 'e>>;
+
 /// A container's log from a time on; engines take whole seconds.
-fn read<'e>(
-    engine: &'e Engine,
-    id: &str,
-    follow: bool,
-    from: &str,
-) -> Pin<Box<dyn Stream<Item = Result<Piece, Report>> + Send + 'e>> {
+fn read<'e>(engine: &'e Engine, id: &str, follow: bool, from: &str) -> Pieces<'e> {
     let since = from.parse::<jiff::Timestamp>().map_or(0, |at| i32::try_from(at.as_second() - 1).unwrap_or(0));
     let options = LogsOptions {
         follow,

@@ -1,0 +1,218 @@
+"use strict"
+
+// What is only true of daemons under a container engine: whose containers are whose, and what becomes of them when a deploy
+// or the engine is killed.
+
+const { spawn } = require("node:child_process")
+const fs = require("node:fs")
+const path = require("node:path")
+const alien = require("@alienplatform/core")
+const { allLines, daemon, eventually, failure, isAlive, needs, processesWith, root, stackOf, testBed, until } = require("./lib/bed.js")
+const { missingEngine, testEngine } = require("./lib/engines.js")
+
+jest.setTimeout(60_000)
+
+const bed = testBed()
+
+describe.each(["docker", "podman"])("%s", (name) => {
+  needs(missingEngine(name)).describe("as an engine", () => {
+    const engine = testEngine(name, bed)
+    let image
+    beforeAll(async () => {
+      image = await bed.image()
+    })
+    const options = (more = {}) => bed.options({ ...more, local: { runtime: "engine", dockerHost: engine.host, ...more.local } })
+    const deploy = (stack, more) => alien.deploy(stack, options(more))
+    const containers = (...filters) => engine.run("ps", "--all", "--no-trunc", "--format={{.ID}} {{.Names}}", ...filters).split("\n").filter(Boolean).map((line) => line.split(" "))
+    const of = (deployment, id = "d") => containers(`--filter=label=alien.dev/deployment=${deployment}`, `--filter=label=alien.dev/daemon=${id}`)
+    const copies = (text) => processesWith(text).filter(({ command }) => command.startsWith("/bin/daemon "))
+    const status = async (deployment, id = "d") => (await deployment.status()).resources.find((resource) => resource.id === id)
+    const stack = (id, ...steps) => stackOf(id, daemon("d", image, `print=I am ${id}`, "catch", ...steps))
+
+    test("preflight says which runtime it is, and why", async () => {
+      const told = []
+      await alien.plan(stack("told"), options({ onEvent: (event) => told.push(event) }))
+      const check = told[0].report.checks.find(({ id }) => id === "local-runtime")
+      const words = name === "docker" ? /^Daemons run under Docker \d/ : /^Daemons run under Podman \d/
+      expect(check).toMatchObject({ status: "passed", description: expect.stringMatching(words) })
+      expect(check.description).toContain(`at ${engine.host}: runtime "engine" was asked for`)
+    })
+
+    test("a second deploy adopts the container; so does one that says nothing of the runtime", async () => {
+      const deployment = await deploy(stack("adopted"))
+      const [[id]] = of("adopted")
+      await deploy(stack("adopted"))
+      await alien.deploy(stack("adopted"), bed.options())
+      expect(of("adopted")).toEqual([[id, expect.any(String)]])
+      expect(copies("I am adopted")).toHaveLength(1)
+      const error = await failure(deploy(stack("adopted"), { local: { runtime: "process" } }))
+      expect(error).toMatchObject({ code: "PREFLIGHT_FAILED", hint: expect.stringContaining("destroy it first") })
+      expect(error.message).toBe('deployment "adopted" runs under a container engine, and runtime "process" was asked for')
+      // Found by its record alone.
+      const found = await alien.connect(bed.options({ name: "adopted" }))
+      expect(await status(found)).toMatchObject({ state: "running" })
+      await deployment.destroy()
+      expect(of("adopted")).toEqual([])
+      expect(engine.run("images", "--format={{.Repository}}").split("\n").filter((line) => line === "localhost/alien")).toEqual([])
+    })
+
+    test("a program that is killed is started again by the engine, with nothing of ours there", async () => {
+      const deployment = await deploy(stack("revived"))
+      const [{ pid }] = copies("I am revived")
+      process.kill(pid, "SIGKILL")
+      const again = await eventually(() => copies("I am revived"), (now) => now.length === 1 && now[0].pid !== pid)
+      expect(again[0].pid).not.toBe(pid)
+      expect(bed.helpers()).toEqual([])
+      const { restarts, lastExit } = await eventually(() => status(deployment), ({ restarts, lastExit }) => restarts > 0 && lastExit !== undefined)
+      expect({ restarts, lastExit }).toMatchObject({ restarts: 1, lastExit: { signal: "SIGKILL", oom: false } })
+      await deployment.destroy()
+    })
+
+    test("an image's volume is filled from it, outlives updates, and is removed with the data", async () => {
+      const volumes = await bed.image({ config: { Volumes: { "/var/lib/app": {} } }, files: [{ path: "var/lib/app/", type: "dir" }, { path: "var/lib/app/first", data: "from the image" }] })
+      const build = (level) => stackOf("kept", daemon("d", volumes, "print=I am kept", "catch", "sleep").environment({ LEVEL: level }))
+      const deployment = await deploy(build("one"))
+      const look = async (...steps) => (await deployment.exec("d", ["/bin/daemon", ...steps, "exit=0"])).stdout.trim()
+      expect(await look("read=/var/lib/app/first")).toBe("read /var/lib/app/first: from the image")
+      await look("write=/var/lib/app/second:mine")
+      await deploy(build("two"))
+      expect(await look("list=/var/lib/app")).toBe("list /var/lib/app: first second")
+      await deployment.destroy({ data: true })
+      expect(fs.existsSync(path.join(bed.stateDir, "data", "kept"))).toBe(false)
+      expect(engine.run("volume", "ls", "--quiet")).toBe("")
+    })
+
+    test("two state directories on one engine leave each other alone, and others' containers too", async () => {
+      const other = path.join(bed.folder, `other-${name}`)
+      const mine = await deploy(stack("twin"))
+      const theirs = await deploy(stack("twin"), { local: { stateDir: other } })
+      expect(of("twin")).toHaveLength(2)
+      engine.run("tag", engine.run("inspect", "--format={{.Image}}", of("twin")[0][0]), "localhost/foreign:1")
+      const foreign = engine.run("run", "--detach", "--network=host", "--label=alien.dev/deployment=twin", "--label=alien.dev/daemon=d", "--name=foreign", "localhost/foreign:1", "catch", "sleep")
+      await mine.destroy()
+      expect(of("twin").map(([, name]) => name)).toEqual(expect.arrayContaining(["foreign"]))
+      expect(of("twin")).toHaveLength(2)
+      expect(await status(theirs)).toMatchObject({ state: "running" })
+      await theirs.destroy()
+      expect(of("twin")).toEqual([[foreign, "foreign"]])
+      engine.run("rm", "--force", "foreign")
+      engine.run("rmi", "localhost/foreign:1")
+    })
+
+    test("a name that another container has is an error that says so, and the other one stays", async () => {
+      const deployment = await deploy(stack("named"))
+      const [[, called]] = of("named")
+      await deployment.destroy()
+      await deploy(stack("holds-the-image"))
+      const [[id]] = of("holds-the-image")
+      const foreign = engine.run("create", `--name=${called}`, engine.run("inspect", "--format={{.Image}}", id))
+      const error = await failure(deploy(stack("named")))
+      expect(error).toMatchObject({ code: "CONTAINER_NAME_TAKEN", context: { container: called, daemon: "d" }, hint: expect.stringContaining("rename or remove it") })
+      expect(engine.run("inspect", "--format={{.Id}}", called)).toBe(foreign)
+      engine.run("rm", called)
+      await (await alien.connect(bed.options({ name: "holds-the-image" }))).destroy()
+      await alien.connect(bed.options({ name: "named" })).then((there) => there.destroy(), () => {})
+    })
+
+    test("secrets are in no label, and the file that keeps them is its owner's alone", async () => {
+      const deployment = await deploy(stack("hushed"), { secrets: { d: { TOKEN: "xyzzy-plugh" } } })
+      const labels = engine.run("inspect", "--format={{json .Config.Labels}}", of("hushed")[0][0])
+      expect(labels).not.toContain("xyzzy")
+      const spec = path.join(bed.stateDir, "deployments/hushed/containers/d/spec.json")
+      expect(fs.statSync(spec).mode & 0o777).toBe(0o600)
+      expect(processesWith("xyzzy")).toEqual([])
+      await deployment.destroy()
+    })
+
+    test("a deploy that is killed at any moment of an update leaves what the next one puts right", async () => {
+      const build = (level) => stackOf("cut", daemon("d", image, "print=I am cut", "catch", "sleep").environment({ LEVEL: `${level}` }))
+      const deployment = await deploy(build(0))
+      for (const [round, delay] of [0, 60, 150, 300, 600, 1200].entries()) {
+        const script = `require("@alienplatform/core").deploy(${JSON.stringify(build(round + 1))}, ${JSON.stringify(options())}).then(() => process.exit(0), (error) => (console.error(error), process.exit(1)))`
+        const child = spawn(process.execPath, ["-e", script], { cwd: root, stdio: ["ignore", "ignore", "pipe"] })
+        const ended = new Promise((resolve) => child.once("exit", resolve))
+        await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, delay))])
+        child.kill("SIGKILL")
+        await ended
+        await deploy(build(round + 1))
+        expect(of("cut")).toHaveLength(1)
+        expect(copies("I am cut")).toHaveLength(1)
+        expect((await deployment.exec("d", ["/bin/daemon", "env", "exit=0"])).stdout).toContain(`env LEVEL=${round + 1}\n`)
+      }
+      await deployment.destroy()
+    })
+
+    test("a container that somebody stopped or removed is said so, and put right by a deploy", async () => {
+      const deployment = await deploy(stack("meddled"))
+      const [[id]] = of("meddled")
+      engine.run("stop", id)
+      expect(await status(deployment)).toMatchObject({ state: "stopped", conditions: [{ type: "Ready", status: "False", reason: "ContainerStopped" }] })
+      expect((await alien.plan(stack("meddled"), options())).changes).toMatchObject([{ action: "restart", reason: expect.stringContaining("its container was stopped") }])
+      await deploy(stack("meddled"))
+      expect(of("meddled")).toHaveLength(1)
+      engine.run("rm", "--force", id)
+      expect(await status(deployment)).toMatchObject({ state: "failed", conditions: [{ reason: "ContainerMissing" }] })
+      expect(await failure(deployment.exec("d", ["/bin/daemon", "exit=0"]))).toMatchObject({ code: "DAEMON_NOT_RUNNING" })
+      await deploy(stack("meddled"))
+      expect(await status(deployment)).toMatchObject({ state: "running" })
+      await deployment.destroy()
+    })
+
+    test("the image is fetched again where somebody has cleared it up", async () => {
+      const deployment = await deploy(stack("cleared"))
+      const [[id]] = of("cleared")
+      engine.run("rm", "--force", id)
+      engine.run("rmi", ...engine.run("images", "--format={{.Repository}}:{{.Tag}}").split("\n").filter((line) => line.startsWith("localhost/alien:")))
+      await deploy(stack("cleared"))
+      expect(await status(deployment)).toMatchObject({ state: "running" })
+      await deployment.destroy()
+    })
+
+    test("an update's lines follow those of the version before, each once", async () => {
+      const build = (level) => stackOf("said", daemon("d", image, "print=I am said", `print=level ${level}`, "catch", "sleep"))
+      const deployment = await deploy(build("one"))
+      const following = until(deployment, "d", /^level two$/)
+      await deploy(build("two"))
+      const lines = (await following).filter((line) => line.startsWith("level"))
+      expect(lines).toEqual(["level one", "level two"])
+      expect((await allLines(deployment, "d")).map(({ line }) => line)).toContain("level two")
+      await deployment.destroy()
+    })
+
+    test("an engine that is killed and started again has the daemons back; until then, errors say where it was asked", async () => {
+      const deployment = await deploy(stack("survives"))
+      await engine.stop("SIGKILL")
+      const error = await failure(deployment.status())
+      expect(error).toMatchObject({ code: "ENGINE_UNREACHABLE", retryable: true, httpStatusCode: 503, context: { engine: engine.host }, hint: expect.stringContaining("start it") })
+      expect(error.message).toContain(engine.host)
+      expect(await failure(deploy(stack("survives")))).toMatchObject({ code: "PREFLIGHT_FAILED", message: expect.stringContaining(engine.host) })
+      await engine.start()
+      await eventually(() => status(deployment), ({ state }) => state === "running")
+      expect(await eventually(() => copies("I am survives"), (now) => now.length === 1)).toHaveLength(1)
+      await deploy(stack("survives"))
+      expect(of("survives")).toHaveLength(1)
+      const [{ pid }] = copies("I am survives")
+      await deployment.destroy()
+      expect(isAlive(pid)).toBe(false)
+    })
+  })
+})
+
+test("where an engine is asked for and none answers, nothing is begun, and where it was looked for is said", async () => {
+  const dockerHost = `unix://${bed.folder}/no.sock`
+  const stack = stackOf("nowhere", daemon("d", "registry.example/never:1"))
+  const error = await failure(alien.deploy(stack, bed.options({ local: { runtime: "engine", dockerHost } })))
+  expect(error).toMatchObject({ code: "PREFLIGHT_FAILED", hint: expect.stringContaining("DOCKER_HOST") })
+  expect(error.message).toContain(`no container engine answers at ${dockerHost}`)
+  expect(await alien.deployments(bed.options())).toEqual([])
+})
+
+test("the command takes a runtime, and so does the environment", async () => {
+  const env = { ALIEN_RUNTIME: "engine", DOCKER_HOST: `unix://${bed.folder}/no.sock` }
+  const file = path.join(bed.folder, "alien.js")
+  fs.writeFileSync(file, `const alien = require(${JSON.stringify(root)})\nmodule.exports = new alien.Stack("s").add(new alien.Daemon("d").code({ type: "image", image: "registry.example/never:1" }).permissions("x").build(), "live").build()\n`)
+  const asked = await bed.cli(["plan", "--file", file], { env })
+  expect(asked).toMatchObject({ code: 1, stderr: expect.stringContaining(`no container engine answers at unix://${bed.folder}/no.sock`) })
+  const wrong = await bed.cli(["plan", "--file", file, "--runtime", "magic"], { env })
+  expect(wrong).toMatchObject({ code: 1, stderr: expect.stringContaining("local.runtime") })
+})
