@@ -7,15 +7,14 @@ const { spawn } = require("node:child_process")
 const fs = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
-const { allLines, daemon, eventually, failure, isAlive, needs, processesWith, root, stackOf, testBed, until } = require("./lib/bed.js")
+const { allLines, daemon, eventually, failure, isAlive, needs, processesWith, root, stackOf, testBed, tool, until } = require("./lib/bed.js")
 const { missingEngine, testEngine } = require("./lib/engines.js")
 
 jest.setTimeout(60_000)
 
-const bed = testBed()
-
 describe.each(["docker", "podman"])("%s", (name) => {
   needs(missingEngine(name)).describe("as an engine", () => {
+    const bed = testBed()
     const engine = testEngine(name, bed)
     let image
     beforeAll(async () => {
@@ -179,6 +178,35 @@ describe.each(["docker", "podman"])("%s", (name) => {
       await deployment.destroy()
     })
 
+    test("where this machine refuses to make sandboxes, it is what daemons run under by itself, and preflight says why", async () => {
+      const file = path.join(bed.folder, "refused.js")
+      fs.writeFileSync(file, `const alien = require(${JSON.stringify(root)})\nmodule.exports = new alien.Stack("refused").add(new alien.Daemon("d").code({ type: "image", image: ${JSON.stringify(image)} }).command(["/bin/daemon", "catch", "sleep"]).permissions("x").build(), "live").build()\n`)
+      // No user namespace can be made in this one.
+      const via = ["unshare", "--user", "--map-root-user", "sh", "-c", 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"', "sh"]
+      const stateDir = path.join(bed.folder, "refused")
+      const env = { ALIEN_STATE_DIR: stateDir, DOCKER_HOST: engine.host }
+      const { code, stdout, stderr } = await bed.cli(["deploy", "--file", file, "--json"], { via, env })
+      expect({ code, stderr: code === 0 ? "" : stderr, stdout: code === 0 ? "" : stdout }).toEqual({ code: 0, stderr: "", stdout: "" })
+      expect(`${stdout}${stderr}`).toContain("this machine refuses to make a sandbox")
+      const nobody = await bed.cli(["deploy", "--file", file, "--name", "other"], { via, env: { ...env, DOCKER_HOST: `unix://${bed.folder}/no.sock` } })
+      expect(nobody).toMatchObject({ code: 1, stderr: expect.stringContaining("or start Docker or Podman") })
+      const deployment = await alien.connect(bed.options({ name: "refused", local: { stateDir } }))
+      expect(await status(deployment)).toMatchObject({ state: "running" })
+      expect(of("refused")).toHaveLength(1)
+      await deployment.destroy()
+    })
+
+    if (name === "docker") test("a daemon takes commands from a manager that is a process beside the engine", async () => {
+      const { nodeImage, receiverFiles } = await tool("node-image.mjs")
+      const program = path.join(bed.folder, "handlers.js")
+      fs.writeFileSync(program, `const { command, runReceiver } = require("@alienplatform/core/commands"); command("echo", (params) => ({ params })); runReceiver()`)
+      const node = `oci:${await nodeImage(path.join(bed.folder, "node"), { tag: "1", program, files: receiverFiles() })}:1`
+      const taker = new alien.Daemon("d").code({ type: "image", image: node }).commandsEnabled(true).permissions("p")
+      const deployment = await deploy(stackOf("called", taker))
+      expect(await deployment.invoke("d", "echo", { text: "ü" })).toEqual({ params: { text: "ü" } })
+      await deployment.destroy()
+    })
+
     test("an engine that is killed and started again has the daemons back; until then, errors say where it was asked", async () => {
       const deployment = await deploy(stack("survives"))
       await engine.stop("SIGKILL")
@@ -198,21 +226,25 @@ describe.each(["docker", "podman"])("%s", (name) => {
   })
 })
 
-test("where an engine is asked for and none answers, nothing is begun, and where it was looked for is said", async () => {
-  const dockerHost = `unix://${bed.folder}/no.sock`
-  const stack = stackOf("nowhere", daemon("d", "registry.example/never:1"))
-  const error = await failure(alien.deploy(stack, bed.options({ local: { runtime: "engine", dockerHost } })))
-  expect(error).toMatchObject({ code: "PREFLIGHT_FAILED", hint: expect.stringContaining("DOCKER_HOST") })
-  expect(error.message).toContain(`no container engine answers at ${dockerHost}`)
-  expect(await alien.deployments(bed.options())).toEqual([])
-})
+describe("no engine", () => {
+  const bed = testBed()
 
-test("the command takes a runtime, and so does the environment", async () => {
-  const env = { ALIEN_RUNTIME: "engine", DOCKER_HOST: `unix://${bed.folder}/no.sock` }
-  const file = path.join(bed.folder, "alien.js")
-  fs.writeFileSync(file, `const alien = require(${JSON.stringify(root)})\nmodule.exports = new alien.Stack("s").add(new alien.Daemon("d").code({ type: "image", image: "registry.example/never:1" }).permissions("x").build(), "live").build()\n`)
-  const asked = await bed.cli(["plan", "--file", file], { env })
-  expect(asked).toMatchObject({ code: 1, stderr: expect.stringContaining(`no container engine answers at unix://${bed.folder}/no.sock`) })
-  const wrong = await bed.cli(["plan", "--file", file, "--runtime", "magic"], { env })
-  expect(wrong).toMatchObject({ code: 1, stderr: expect.stringContaining("local.runtime") })
+  test("where an engine is asked for and none answers, nothing is begun, and where it was looked for is said", async () => {
+    const dockerHost = `unix://${bed.folder}/no.sock`
+    const stack = stackOf("nowhere", daemon("d", "registry.example/never:1"))
+    const error = await failure(alien.deploy(stack, bed.options({ local: { runtime: "engine", dockerHost } })))
+    expect(error).toMatchObject({ code: "PREFLIGHT_FAILED", hint: expect.stringContaining("DOCKER_HOST") })
+    expect(error.message).toContain(`no container engine answers at ${dockerHost}`)
+    expect(await alien.deployments(bed.options())).toEqual([])
+  })
+
+  test("the command takes a runtime, and so does the environment", async () => {
+    const env = { ALIEN_RUNTIME: "engine", DOCKER_HOST: `unix://${bed.folder}/no.sock` }
+    const file = path.join(bed.folder, "alien.js")
+    fs.writeFileSync(file, `const alien = require(${JSON.stringify(root)})\nmodule.exports = new alien.Stack("s").add(new alien.Daemon("d").code({ type: "image", image: "registry.example/never:1" }).permissions("x").build(), "live").build()\n`)
+    const asked = await bed.cli(["plan", "--file", file], { env })
+    expect(asked).toMatchObject({ code: 1, stderr: expect.stringContaining(`no container engine answers at unix://${bed.folder}/no.sock`) })
+    const wrong = await bed.cli(["plan", "--file", file, "--runtime", "magic"], { env })
+    expect(wrong).toMatchObject({ code: 1, stderr: expect.stringContaining("local.runtime") })
+  })
 })

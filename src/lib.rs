@@ -6,7 +6,7 @@
 //! node        the N-API surface
 //! commands    the manager of commands: protocol, store, HTTP
 //! kubernetes  `Platform` in a cluster: manifests, apply, rollout, diagnosis
-//! local       `Platform` on this machine: image + sandbox + supervisor
+//! local       `Platform` on this machine: image + sandbox + supervisor, or a container engine
 //! engine      plan = desired against observed; owns `trait Platform`
 //! preflight   rules over (stack, platform); pure
 //! image       references, registries, the content-addressed store, unpacking

@@ -33,6 +33,7 @@ function testEngine(name, bed) {
   const group = path.basename(bed.folder)
   // Both look for their parts in /run, and locks are shared by name in /dev/shm: a mount namespace has its own of both.
   let holder
+  let containerd
   let engine
   const env = { ...process.env, CONTAINERS_CONF: file("containers.conf"), CONTAINERS_STORAGE_CONF: file("storage.conf"), TMPDIR: folder, DOCKER_CONFIG: folder, DOCKER_HOST: `unix://${file("sock")}` }
   const within = (args) => ["--mount", `--target=${holder.pid}`, ...args]
@@ -47,6 +48,12 @@ function testEngine(name, bed) {
     },
     async start() {
       const log = fs.openSync(file("log"), "a")
+      // As on a real machine, it is nobody's child, and outlives dockerd.
+      if (name === "docker" && containerd === undefined) {
+        const places = ["--root", file("images"), "--state", file("state"), "--address", file("containerd.sock")]
+        containerd = spawn("nsenter", within(["containerd", ...places]), { stdio: ["ignore", log, log], env })
+        await eventually(() => fs.existsSync(file("containerd.sock")), Boolean, START)
+      }
       const command = name === "docker" ? dockerd(file, group) : ["podman", "system", "service", "--time=0", env.DOCKER_HOST]
       engine = spawn("nsenter", within(command), { stdio: ["ignore", log, log], env })
       fs.closeSync(log)
@@ -60,12 +67,10 @@ function testEngine(name, bed) {
       engine.kill(signal)
       await ended
     },
-    /** The processes of a container's program, seen from outside. */
-    log: () => fs.readFileSync(file("log"), "utf8"),
   }
   beforeAll(async () => {
     fs.mkdirSync(folder)
-    fs.writeFileSync(file("daemon.json"), "{}")
+    for (const empty of ["daemon.json", "config.json"]) fs.writeFileSync(file(empty), "{}")
     // The limits are those of a container that root may not raise any; what else differs is only where things are.
     fs.writeFileSync(file("containers.conf"), `[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=30000:30000"]\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nexit_command_delay = 1\nruntime = "runc"\n`)
     fs.writeFileSync(file("storage.conf"), `[storage]\ndriver = "overlay"\nrunroot = "${file("run")}"\ngraphroot = "${file("data")}"\n`)
@@ -74,8 +79,13 @@ function testEngine(name, bed) {
     await its.start()
   }, 2 * START)
   bed.later(async () => {
-    // It ends its containerd too, where it is asked to and not killed.
-    await its.stop("SIGTERM")
+    if (holder === undefined) return
+    if (engine !== undefined && engine.exitCode === null && engine.signalCode === null) await its.stop("SIGTERM")
+    if (containerd !== undefined) {
+      const over = new Promise((resolve) => containerd.once("exit", resolve))
+      containerd.kill("SIGTERM")
+      await over
+    }
     await eventually(() => processesWith(folder).filter(({ pid }) => pid !== holder.pid), (left) => left.length === 0)
     const ended = new Promise((resolve) => holder.once("exit", resolve))
     holder.kill("SIGKILL")
@@ -86,9 +96,9 @@ function testEngine(name, bed) {
 }
 
 function dockerd(file, group) {
-  const places = ["--config-file", file("daemon.json"), "--data-root", file("data"), "--exec-root", file("exec"), "--pidfile", file("pid"), "--host", `unix://${file("sock")}`]
+  const places = ["--config-file", file("daemon.json"), "--data-root", file("data"), "--exec-root", file("exec"), "--containerd", file("containerd.sock"), "--pidfile", file("pid"), "--host", `unix://${file("sock")}`]
   const alone = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
-  return ["dockerd", ...places, "--storage-driver=overlay2", `--cgroup-parent=/${group}`, ...alone]
+  return ["dockerd", ...places, "--storage-driver=overlay2", "--live-restore", `--cgroup-parent=/${group}`, ...alone]
 }
 
 /** Removes the engine's own control groups, where nothing is left in them. */
