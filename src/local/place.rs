@@ -35,6 +35,8 @@ pub struct Place {
 struct Chosen {
     runner: Runner,
     why: String,
+    /// Why it is not what would have been chosen else.
+    instead: Option<Report>,
 }
 
 enum Runner {
@@ -80,11 +82,11 @@ impl Place {
     }
 
     fn process(&self, why: String) -> Chosen {
-        Chosen { runner: Runner::Process(Arc::clone(&self.local)), why }
+        Chosen { runner: Runner::Process(Arc::clone(&self.local)), why, instead: None }
     }
 
     fn engine(&self, host: Option<String>, why: String) -> Chosen {
-        Chosen { runner: Runner::Engine(Containers::new(Arc::clone(&self.local), host)), why }
+        Chosen { runner: Runner::Engine(Containers::new(Arc::clone(&self.local), host)), why, instead: None }
     }
 
     fn recorded(&self, deployment: &str) -> Option<Chosen> {
@@ -102,13 +104,15 @@ impl Place {
             Runtime::Process => Ok(self.process("runtime \"process\" was asked for".to_owned())),
             Runtime::Engine => {
                 let containers = Containers::with(Arc::clone(&self.local), first_of(&options.engines).await?);
-                Ok(Chosen { runner: Runner::Engine(containers), why: "runtime \"engine\" was asked for".to_owned() })
+                let why = "runtime \"engine\" was asked for".to_owned();
+                Ok(Chosen { runner: Runner::Engine(containers), why, instead: None })
             }
             Runtime::Auto => match self.local.machine().await {
                 Err(refusal) if refusal.code == "SANDBOX_REFUSED" => match first_of(&options.engines).await {
                     Ok(engine) => {
                         let containers = Containers::with(Arc::clone(&self.local), engine);
-                        Ok(Chosen { runner: Runner::Engine(containers), why: refusal.message })
+                        let (why, instead) = (refusal.message.clone(), Some(refusal));
+                        Ok(Chosen { runner: Runner::Engine(containers), why, instead })
                     }
                     Err(_) => Ok(self.process(String::new())),
                 },
@@ -120,7 +124,7 @@ impl Place {
 
     /// Which runtime it is, and why.
     async fn describe(&self, deployment: &str, chosen: &Chosen) -> Check {
-        let Chosen { runner, why } = chosen;
+        let Chosen { runner, why, instead } = chosen;
         let what = match runner {
             Runner::Process(_) => "Daemons run as processes of this machine".to_owned(),
             Runner::Engine(containers) => match containers.engine().await {
@@ -139,10 +143,28 @@ impl Place {
             Issue::new(Vec::new(), "custom", message)
                 .hint("destroy it first, which leaves what it has stored, or leave the runtime out")
         });
+        let (status, issue) = match (issue, instead) {
+            (Some(issue), _) => (Status::Failed, Some(issue)),
+            // Nobody has asked for it: who deploys shall know.
+            (None, Some(refusal)) => {
+                let issue = Issue::new(
+                    Vec::new(),
+                    "custom",
+                    format!("{}; {what} instead", refusal.message, what = lower(&what)),
+                );
+                (Status::Warning, Some(Issue { hint: refusal.hint.clone(), ..issue }))
+            }
+            (None, None) => (Status::Passed, None),
+        };
         let description = if why.is_empty() { what } else { format!("{what}: {why}") };
-        let status = if issue.is_none() { Status::Passed } else { Status::Failed };
         Check { id: "local-runtime", description: description.into(), status, issues: issue.into_iter().collect() }
     }
+}
+
+/// A sentence as a part of another one.
+fn lower(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 #[async_trait]

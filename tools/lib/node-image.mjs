@@ -52,7 +52,7 @@ export async function nodeImage(dir, { tag, program, files: more = [], config = 
   const files = nodeFiles()
   // Not compressed: it goes over loopback, and compressing would take longer than everything else together.
   const base = await layout.layer([...folders(files.map(({ path }) => path)), ...files], { compression: "none" })
-  const app = await layout.layer([
+  const inApp = [
     { path: "app/", type: "dir" },
     { path: "app/main.js", data: source },
     { path: "etc/", type: "dir" },
@@ -60,7 +60,10 @@ export async function nodeImage(dir, { tag, program, files: more = [], config = 
     { path: "root/", type: "dir", mode: 0o700 },
     ...folders(more.map(({ path }) => path)),
     ...more,
-  ])
+  ]
+  // Docker takes no layer that names a folder twice.
+  const isFirst = ({ path, type }, index) => type !== "dir" || inApp.findIndex((one) => one.path === path) === index
+  const app = await layout.layer(inApp.filter(isFirst))
   layout.image(tag, [base, app], { Entrypoint: ["/usr/bin/node", "/app/main.js"], WorkingDir: "/app", Env: ["PATH=/usr/bin"], ...config })
   writeFileSync(mark, key)
   return dir
