@@ -408,7 +408,7 @@ describe.each(Object.entries(PLACES))("%s", (name, { missing, open, platform = n
         expect(await tries("w", `read=${BUCKET}/shared`)).toEqual([`read ${BUCKET}/shared: hello`])
         await deployment.destroy({ data: true })
         deployment = await place.deploy(build("two"))
-        expect(await tries("w", `list=${BUCKET}`)).toEqual([`list ${BUCKET}: `])
+        expect(await tries("w", `list=${BUCKET}`)).toEqual([`list ${BUCKET}:`])
         await deployment.destroy({ data: true })
       })
     })
