@@ -37,7 +37,7 @@ async function until(ask, what) {
 
 const stamps = (file) => (existsSync(file) ? (readFileSync(file, "utf8").match(/\d{19}/g) ?? []) : [])
 /** The pid of the child of a process. */
-const childOf = (pid) => Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ")[0])
+const childOf = (pid) => Number(run("ps", ["-o", "pid=", "--ppid", String(pid)]).split("\n")[0])
 
 /** Each peer starts its programs, and says of each which pid it has and where its starts are told. */
 const PEERS = {
@@ -138,6 +138,8 @@ for (const [name, start] of Object.entries(PEERS)) {
     const times = []
     for (const { pid, starts } of programs) {
       const number = pid()
+      // Zero would be all of ourselves.
+      if (!(number > 1)) throw new Error("its program cannot be found")
       const before = starts().length
       const killed = performance.timeOrigin + performance.now()
       process.kill(number, "SIGKILL")
