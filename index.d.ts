@@ -1208,8 +1208,8 @@ export interface Usage {
   /** Processor time of this run so far, in seconds. */
   cpuSeconds: number
   /**
-   * Bytes of resident memory; of a daemon with a memory limit those that count towards it, without file cache that
-   * nobody has touched of late.
+   * Bytes of resident memory; of a daemon with a memory limit that runs as processes of this machine those that count
+   * towards it, without file cache that nobody has touched of late.
    */
   memoryBytes: number
 }
