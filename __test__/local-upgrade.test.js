@@ -30,10 +30,8 @@ const programs = (...pids) => pids.map((pid) => path.basename(path.dirname(exe(p
 const current = () => fs.readlinkSync(path.join(bed.stateDir, "bin/current"))
 /** Until these run the current program. */
 const areCurrent = (...pids) => eventually(() => programs(...pids), (found) => found.every((digest) => digest === current()))
-const privateKiB = (pid) => {
-  const kib = (name) => Number(fs.readFileSync(`/proc/${pid}/smaps_rollup`, "utf8").match(new RegExp(`^${name}:\\s+(\\d+)`, "m"))[1])
-  return kib("Private_Clean") + kib("Private_Dirty")
-}
+/** What a process has written for itself. Clean pages are those of the program's file, which few processes run here. */
+const privateKiB = (pid) => Number(fs.readFileSync(`/proc/${pid}/smaps_rollup`, "utf8").match(/^Private_Dirty:\s+(\d+)/m)[1])
 
 test("a deploy with nothing to change brings its version; pids, starts and counts stay, and every process is kept as before", async () => {
   const stack = stackOf("same", daemon("d", image, "count", "ready"), daemon("e", image, "count", "ready"))

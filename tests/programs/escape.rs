@@ -13,8 +13,8 @@ unsafe extern "C" {
     fn _exit(code: c_int) -> !;
 }
 
-/// Not allowed, or not there.
-const REFUSALS: [i32; 5] = [1, 2, 13, 30, 38]; // EPERM, ENOENT, EACCES, EROFS, ENOSYS
+/// Not allowed, or not there: EPERM, ENOENT, EACCES, ETXTBSY (a program that runs), EROFS, ENOSYS.
+const REFUSALS: [i32; 6] = [1, 2, 13, 26, 30, 38];
 
 /// Nobody waits for what may come.
 const NONBLOCK: i32 = 0o4000;
@@ -65,7 +65,7 @@ fn main() {
     for path in ["kcore", "keys", "kmsg", "latency_stats", "sched_debug", "timer_list", "timer_stats", "scsi/scsi", "acpi/wakeup"] {
         tells(&format!("/proc/{path}"));
     }
-    for path in ["sysrq-trigger", "sys/kernel/core_pattern", "sys/kernel/modprobe", "sys/vm/drop_caches", "sys/kernel/hostname", "sys/net/ipv4/ip_forward", "irq/0/smp_affinity", "bus/pci"] {
+    for path in ["sysrq-trigger", "sys/kernel/core_pattern", "sys/kernel/modprobe", "sys/vm/drop_caches", "sys/kernel/hostname", "sys/net/ipv4/ip_forward", "irq/0/smp_affinity"] {
         opens_for_writing(&format!("/proc/{path}"));
     }
     for path in ["/sys/kernel/uevent_helper", "/sys/power/state", "/sys/fs/cgroup/memory/release_agent", "/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/memory/cgroup.procs", "/sys/devices/system/cpu/cpu1/online"] {
@@ -106,8 +106,11 @@ fn main() {
     call("open_by_handle_at", 304, [-100, 0, 0, 0, 0, 0]);
     call("make a block device", 259, [-100, text("/tmp/block"), 0o060_600, 0xfe00, 0, 0]);
     call("make a character device", 259, [-100, text("/tmp/mem"), 0o020_600, 0x101, 0, 0]);
-    call("trace process 1", 101, [16, 1, 0, 0, 0, 0]);
-    call("read the memory of process 1", 310, [1, 0, 0, 0, 0, 0]);
+    // PTRACE_SEIZE, which does not stop it.
+    call("trace process 1", 101, [0x4206, 1, 0, 0, 0, 0]);
+    let buffer = Box::into_raw(Box::new([0u8; 8])) as c_long;
+    let piece = |address: c_long| Box::into_raw(Box::new([address, 8])) as c_long;
+    call("read the memory of process 1", 310, [1, piece(buffer), 1, piece(0x40_0000), 1, 0]);
     call("bpf", 321, [0, 0, 0, 0, 0, 0]);
     call("perf_event_open", 298, [0, 0, -1, -1, 0, 0]);
     call("load a module", 175, [0, 0, text(""), 0, 0, 0]);

@@ -315,7 +315,8 @@ fn read<'e>(engine: &'e Engine, id: &str, follow: bool, from: &str) -> Pieces<'e
             Err(error) => {
                 let status = super::engine::status(&error);
                 let report = engine.report("give a container's log", &error);
-                Some(Err(if status == Some(404) { report.status(404) } else { report }))
+                // 409: it is being removed.
+                Some(Err(if matches!(status, Some(404 | 409)) { report.status(404) } else { report }))
             }
         }
     }))
