@@ -84,7 +84,7 @@ fn operation(asked: &Asked) -> Result<Operation, Report> {
         "restart" => Operation::Restart(asked.deployment()?, asked.text("id")),
         "rollback" => Operation::Rollback(asked.deployment()?, asked.text("id")),
         "destroy" => Operation::Destroy(asked.deployment()?, *asked.part("data") == Raw::Bool(true)),
-        "vault" => Operation::Vault(asked.deployment()?, asked.text("id"), vault_change(&asked)?),
+        "vault" => Operation::Vault(asked.deployment()?, asked.text("id"), vault_change(asked)?),
         "images" => Operation::Images,
         "prune" => Operation::Prune(*asked.part("dryRun") == Raw::Bool(true)),
         "doctor" => Operation::Doctor(*asked.part("dryRun") == Raw::Bool(true)),

@@ -4,7 +4,7 @@ use super::{daemon, deployment, preflight, resources, stack};
 use crate::engine::event::{Event, ImagePhase};
 use crate::engine::logs::Line;
 use crate::engine::plan::{Action, Desired, Field, Fields, Observed, Plan};
-use crate::engine::status::{Condition, DeploymentStatus, ExitStatus, Notice, ResourceStatus, State};
+use crate::engine::status::{Condition, DeploymentStatus, ExitStatus, Limits, Notice, ResourceStatus, State, Usage};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -86,6 +86,8 @@ fn plans_status_and_lines_have_the_shapes_that_are_declared() {
         restarts: 2,
         last_exit: Some(ExitStatus { code: Some(1), signal: text(), oom: false, at: "t".to_owned() }),
         next_start_at: text(),
+        limits: Limits::new(Some(500), Some(1024)),
+        usage: Some(Usage { cpu_cores: 0.5, cpu_seconds: 1.0, memory_bytes: 1024 }),
         conditions: vec![Condition::new("Ready", false, "CrashLooping", "m").since("t")],
         events: vec![Notice { reason: "BackOff".to_owned(), message: "m".to_owned(), count: 3, at: "t".to_owned() }],
     };
