@@ -191,7 +191,9 @@ pub fn live_limits(live: &Object) -> Option<Limits> {
     let containers = live.body["spec"]["template"]["spec"]["containers"].as_array()?;
     let resources = &containers.iter().find(|container| container["name"] == CONTAINER)?["resources"];
     let quantity = |value: &Value| Quantity::parse(value.as_str()?).ok();
-    let cpu = quantity(&resources["requests"]["cpu"]).map(|cpu| cpu.millis());
+    // What nobody asked for is no share of anybody's.
+    let cpu = Some(&resources["requests"]["cpu"]).filter(|cpu| **cpu != DEFAULT_CPU);
+    let cpu = cpu.and_then(quantity).map(|cpu| cpu.millis());
     Limits::new(cpu, quantity(&resources["limits"]["memory"]).map(|memory| memory.bytes()))
 }
 

@@ -65,12 +65,9 @@ fn make(layout: &Layout, name: &str, dir: &Path) -> Result<(), Report> {
     let random = crate::sys::process::random_name().map_err(|error| unusable(dir, &error))?;
     let staged = layout.data(name).join(format!(".{random}"));
     make_dir(&staged)?;
-    let put = fs::set_permissions(&staged, fs::Permissions::from_mode(0o777)).and_then(|()| fs::rename(&staged, dir));
-    match put {
-        // Somebody was quicker.
-        Err(_) if dir.is_dir() => fs::remove_dir(&staged).map_err(|error| unusable(&staged, &error)),
-        other => other.map_err(|error| unusable(dir, &error)),
-    }
+    fs::set_permissions(&staged, fs::Permissions::from_mode(0o777))
+        .and_then(|()| file::put_dir(&staged, dir))
+        .map_err(|error| unusable(dir, &error))
 }
 
 fn remove(path: &Path, vault: &str, key: &str) -> Result<(), Report> {

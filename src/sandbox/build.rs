@@ -4,7 +4,7 @@ use super::report::{tell, verdict};
 use super::{Failure, Mount, Namespaces, Program, Sandbox, Top, copy, dev, exec, proc};
 use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Fork, Pid};
-use crate::sys::{Context, mount, path, signal, socket};
+use crate::sys::{Context, file, mount, path, signal, socket};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -194,7 +194,10 @@ fn add(root: &Path, mount: &Mount) -> io::Result<()> {
     let root = path::open_dir(root)?;
     let target = mount::real_path(&path::make_dir_in_root(&root, &mount.target)?)?;
     if !mount.source.exists() {
-        let partial = mount.source.with_extension("partial");
+        // A volume is one daemon's own, and what is left of a copy that was cut goes with the next; what is linked to,
+        // several may be making at once.
+        let name = if mount.filled_from_image { String::new() } else { process::random_name()? };
+        let partial = mount.source.with_extension(format!("partial{name}"));
         copy::tree(&partial)?;
         fs::create_dir_all(&partial)?;
         if mount.filled_from_image {
@@ -203,7 +206,7 @@ fn add(root: &Path, mount: &Mount) -> io::Result<()> {
             // Whichever user the image runs as may use it; nobody else gets past the state directory.
             fs::set_permissions(&partial, fs::Permissions::from_mode(0o777))?;
         }
-        fs::rename(&partial, &mount.source)?;
+        file::put_dir(&partial, &mount.source)?;
     }
     mount::bind(&mount.source, &target)?;
     let read_only = if mount.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };

@@ -43,6 +43,20 @@ pub fn sweep(dir: &Path, prefixes: &[&str], age: Duration) {
     }
 }
 
+/// Puts a folder that was made aside in its place, unless somebody was quicker: then that one stays, and is not replaced
+/// even where it is empty, as rename(2) would. What was made goes then.
+pub fn put_dir(staged: &Path, dir: &Path) -> io::Result<()> {
+    let text = |path: &Path| CString::new(path.as_os_str().as_bytes());
+    let (from, to) = (text(staged)?, text(dir)?);
+    let renamed = check(unsafe {
+        libc::renameat2(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), libc::RENAME_NOREPLACE)
+    });
+    match renamed {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::remove_dir_all(staged),
+        other => other.map(drop),
+    }
+}
+
 /// Bytes that an ordinary account may still write where `path` is.
 pub fn free_space(path: &Path) -> io::Result<u64> {
     let path = CString::new(path.as_os_str().as_bytes())?;
