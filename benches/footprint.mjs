@@ -2,18 +2,11 @@
 //
 //   node benches/footprint.mjs
 
-import { readFileSync } from "node:fs"
 import { spawnSync } from "node:child_process"
 import { Daemon, Stack, deploy } from "../index.js"
-import { closeWorkspace, spread, workspace } from "./support.mjs"
+import { closeWorkspace, privateMemory, spread, workspace } from "./support.mjs"
 
 const space = await workspace()
-
-/** KiB that belong to this process alone (proc(5), smaps_rollup). */
-function privateMemory(pid) {
-  const lines = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8").matchAll(/^Private_\w+:\s+(\d+) kB/gm)
-  return [...lines].reduce((sum, [, kib]) => sum + Number(kib), 0)
-}
 
 /** The tree of this state directory: `{scanner, supervisors, inits}` as pids. */
 function tree() {

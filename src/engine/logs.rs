@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// Which lines are wanted.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +46,52 @@ pub trait LogReader: Send {
     /// The next lines, at most [`BATCH`]; none once the end is reached and nothing is to be followed, or the daemon is
     /// gone.
     async fn next(&mut self) -> Result<Vec<Line>, Report>;
+}
+
+/// A log that a task of its own reads, no further ahead than a batch.
+pub struct ReadAhead {
+    lines: mpsc::Receiver<Result<Line, Report>>,
+    _task: JoinSet<()>,
+}
+
+impl ReadAhead {
+    /// Begins to read: `read` tells line after line, until there are no more or nobody listens.
+    pub fn new<F>(read: impl FnOnce(mpsc::Sender<Result<Line, Report>>) -> F) -> ReadAhead
+    where
+        F: Future<Output = Result<(), Stopped>> + Send + 'static,
+    {
+        let (tell, lines) = mpsc::channel(BATCH);
+        let reading = read(tell.clone());
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            if let Err(Stopped::Failed(error)) = reading.await {
+                let _ = tell.send(Err(*error)).await;
+            }
+        });
+        ReadAhead { lines, _task: task }
+    }
+}
+
+#[async_trait]
+impl LogReader for ReadAhead {
+    async fn next(&mut self) -> Result<Vec<Line>, Report> {
+        let mut batch = Vec::new();
+        self.lines.recv_many(&mut batch, BATCH).await;
+        batch.into_iter().collect()
+    }
+}
+
+/// Why reading ends early.
+pub enum Stopped {
+    /// Nobody listens any more.
+    Unheard,
+    Failed(Box<Report>),
+}
+
+impl From<Report> for Stopped {
+    fn from(report: Report) -> Stopped {
+        Stopped::Failed(Box::new(report))
+    }
 }
 
 /// A reader of one daemon's log; with `until` (time since 1970) only of its lines up to then, and it ends there.

@@ -10,10 +10,9 @@ use super::failure;
 use super::feed::Feed;
 use super::manifest::CONTAINER;
 use super::snapshot;
-use crate::engine::logs::{BATCH, Line, LogReader, Options};
+use crate::engine::logs::{Line, Options, ReadAhead, Stopped};
 use crate::error::Report;
 use crate::sys::time;
-use async_trait::async_trait;
 use futures_util::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use http::Request;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -22,7 +21,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 /// The longest piece of a line, as on Local; a time stands before it.
 const PIECE: u64 = 16 * 1024;
@@ -32,53 +30,13 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 type Stream = Pin<Box<dyn AsyncBufRead + Send>>;
 
-/// A place in a daemon's log. What reads it runs on its own, and no further ahead than a batch.
-pub struct Reader {
-    lines: mpsc::Receiver<Result<Line, Report>>,
-    _task: JoinSet<()>,
-}
-
-impl Reader {
-    /// Begins to read the log of a daemon; with `follow`, goes on until the daemon is gone.
-    pub fn open(cluster: Arc<Cluster>, deployment: &str, id: &str, options: Options) -> Reader {
-        let (tell, lines) = mpsc::channel(BATCH);
-        let (deployment, id) = (deployment.to_owned(), id.to_owned());
+/// Begins to read the log of a daemon; with `follow`, goes on until the daemon is gone.
+pub fn open(cluster: Arc<Cluster>, deployment: &str, id: &str, options: Options) -> ReadAhead {
+    let (deployment, id) = (deployment.to_owned(), id.to_owned());
+    ReadAhead::new(|tell| async move {
         let mut source = Source { cluster, id, options, tell, last: Last::default() };
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let done = if source.options.follow {
-                source.follow(&deployment).await
-            } else {
-                source.read_there(&deployment).await
-            };
-            if let Err(Stopped::Failed(error)) = done {
-                let _ = source.tell.send(Err(*error)).await;
-            }
-        });
-        Reader { lines, _task: task }
-    }
-}
-
-#[async_trait]
-impl LogReader for Reader {
-    async fn next(&mut self) -> Result<Vec<Line>, Report> {
-        let mut batch = Vec::new();
-        self.lines.recv_many(&mut batch, BATCH).await;
-        batch.into_iter().collect()
-    }
-}
-
-/// Why reading ends early.
-enum Stopped {
-    /// Nobody listens any more.
-    Unheard,
-    Failed(Box<Report>),
-}
-
-impl From<Report> for Stopped {
-    fn from(report: Report) -> Stopped {
-        Stopped::Failed(Box::new(report))
-    }
+        if source.options.follow { source.follow(&deployment).await } else { source.read_there(&deployment).await }
+    })
 }
 
 /// The last line that was read of a pod: its time, and how many had that time.

@@ -416,7 +416,7 @@ impl Platform for Kubernetes {
             return Err(Report::new("INVALID_OPTIONS", message).status(400).hint("give previous or follow, not both"));
         }
         self.with_daemon(deployment, id).await?;
-        Ok(Box::new(logs::Reader::open(Arc::clone(self.cluster().await?), deployment, id, options)))
+        Ok(Box::new(logs::open(Arc::clone(self.cluster().await?), deployment, id, options)))
     }
 
     async fn exec(&self, deployment: &str, id: &str, options: ExecOptions) -> Result<ExecSession, Report> {

@@ -4,10 +4,9 @@
 use super::engine::{Engine, Kind};
 use super::found::{self, Container};
 use super::names::Names;
-use crate::engine::logs::{BATCH, Line, LogReader, Options};
+use crate::engine::logs::{Line, Options, ReadAhead, Stopped};
 use crate::error::Report;
 use crate::sys::time;
-use async_trait::async_trait;
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptions;
 use futures_util::{Stream, StreamExt};
@@ -17,7 +16,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 /// The longest piece of a line, as everywhere.
 const PIECE: usize = 16 * 1024;
@@ -36,51 +34,12 @@ pub struct Whose {
     pub dir: PathBuf,
 }
 
-/// A place in a daemon's log. What reads it runs on its own, and no further ahead than a batch.
-pub struct Reader {
-    lines: mpsc::Receiver<Result<Line, Report>>,
-    _task: JoinSet<()>,
-}
-
-impl Reader {
-    /// Begins to read; with `follow`, goes on until the daemon is gone.
-    pub fn open(whose: Whose, options: Options) -> Reader {
-        let (tell, lines) = mpsc::channel(BATCH);
+/// Begins to read; with `follow`, goes on until the daemon is gone.
+pub fn open(whose: Whose, options: Options) -> ReadAhead {
+    ReadAhead::new(|tell| async move {
         let mut source = Source { whose, options, tell, read: HashMap::new() };
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let done = match source.options.follow {
-                true => source.follow().await,
-                false => source.read_there().await,
-            };
-            if let Err(Stopped::Failed(error)) = done {
-                let _ = source.tell.send(Err(*error)).await;
-            }
-        });
-        Reader { lines, _task: task }
-    }
-}
-
-#[async_trait]
-impl LogReader for Reader {
-    async fn next(&mut self) -> Result<Vec<Line>, Report> {
-        let mut batch = Vec::new();
-        self.lines.recv_many(&mut batch, BATCH).await;
-        batch.into_iter().collect()
-    }
-}
-
-/// Why reading ends early.
-enum Stopped {
-    /// Nobody listens any more.
-    Unheard,
-    Failed(Box<Report>),
-}
-
-impl From<Report> for Stopped {
-    fn from(report: Report) -> Stopped {
-        Stopped::Failed(Box::new(report))
-    }
+        if source.options.follow { source.follow().await } else { source.read_there().await }
+    })
 }
 
 /// How far a container's log has been read: the time of the last piece, and how many had that time.

@@ -357,7 +357,7 @@ impl Platform for Containers {
         let engine = Arc::clone(self.engine().await?);
         let state = names::identity(&self.local.layout)?;
         let (deployment, id) = (deployment.to_owned(), id.to_owned());
-        Ok(Box::new(logs::Reader::open(logs::Whose { engine, state, deployment, id, dir }, options)))
+        Ok(Box::new(logs::open(logs::Whose { engine, state, deployment, id, dir }, options)))
     }
 
     async fn exec(&self, deployment: &str, id: &str, options: ExecOptions) -> Result<Session, Report> {
