@@ -175,21 +175,24 @@ test("zombies are reaped, and orphans die with the daemon", async () => {
   expect(lines.find((line) => line.startsWith("procs"))).toMatch(/^procs 1:\w 2:\w \d+:\w$/)
   const deployment = await alien.connect(bed.options({ name: "family" }))
   const { pid } = await bed.one(deployment, "d")
+  const init = fs.readFileSync(`/proc/${pid}/status`, "utf8").match(/^PPid:\t(\d+)$/m)[1]
   const namespace = fs.readlinkSync(`/proc/${pid}/ns/pid`)
-  // Held, so that the kernel does not give its number to another one meanwhile.
-  const held = fs.openSync(`/proc/${pid}/ns/pid`)
   const inside = () => fs.readdirSync("/proc").filter((name) => {
     try {
-      return /^\d+$/.test(name) && fs.readlinkSync(`/proc/${name}/ns/pid`) === namespace
+      return /^\d+$/.test(name) && name !== init && fs.readlinkSync(`/proc/${name}/ns/pid`) === namespace
     } catch {
       return false
     }
   })
-  // Where we are not root, the init's namespaces are not ours to see.
-  expect(inside().length).toBeGreaterThanOrEqual(2)
-  await deployment.restart("d")
-  expect(inside()).toEqual([])
-  fs.closeSync(held)
+  // Init and namespace stay.
+  const ends = [() => deployment.restart("d"), (pid) => process.kill(pid, "SIGKILL")]
+  for (const [index, end] of ends.entries()) {
+    const before = inside()
+    expect(before.length).toBeGreaterThanOrEqual(2)
+    await end((await bed.one(deployment, "d")).pid)
+    await until(deployment, "d", /^end$/, index + 2)
+    expect(inside().filter((name) => before.includes(name))).toEqual([])
+  }
 })
 
 describe("what is written", () => {

@@ -30,10 +30,25 @@ const KEPT_CAPABILITIES: &[u32] = &[
 /// A program that was found fit to run, with all that [`Ready::run`] needs.
 pub struct Ready {
     identity: Identity,
-    argv: Vec<CString>,
-    env: Vec<CString>,
+    argv: Strings,
+    env: Strings,
     file: CString,
     cwd: PathBuf,
+}
+
+/// Strings as execve(2) takes them.
+struct Strings {
+    /// Points into the others' own memory, which stays where it is; ends with a null pointer.
+    pointers: Vec<*const libc::c_char>,
+    _strings: Vec<CString>,
+}
+
+impl Strings {
+    fn new(strings: &[String]) -> io::Result<Strings> {
+        let strings = strings.iter().map(sys::c_string).collect::<io::Result<Vec<_>>>()?;
+        let pointers = strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect();
+        Ok(Strings { pointers, _strings: strings })
+    }
 }
 
 /// Checks, from inside the sandbox, that the program's user exists and its file can be executed.
@@ -55,10 +70,9 @@ pub fn prepare(program: &Program, ids: &Ids) -> Result<Ready, Failure> {
             env.push(format!("{name}={value}"));
         }
     }
-    let strings = |list: &[String]| list.iter().map(sys::c_string).collect::<io::Result<Vec<_>>>();
     Ok(Ready {
-        argv: strings(&program.argv)?,
-        env: strings(&env)?,
+        argv: Strings::new(&program.argv)?,
+        env: Strings::new(&env)?,
         file: sys::c_path(file)?,
         cwd: program.cwd.clone(),
         identity,
@@ -103,19 +117,33 @@ fn find(program: &Program) -> Result<PathBuf, Failure> {
     })
 }
 
+/// Gives up what no program in a sandbox needs, for this process and all that it starts: root's further rights, system
+/// calls ([`seccomp`]), and the hope of getting any back. Signals are from then on as after a boot, for what is started.
+pub fn give_up_rights() -> io::Result<()> {
+    for capability in (0..64).filter(|capability| !KEPT_CAPABILITIES.contains(capability)) {
+        match process::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability)) {
+            // This kernel does not know so high a number, nor a higher one.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            dropped => dropped.context(|| format!("give up capability {capability}"))?,
+        }
+    }
+    signal::default_all();
+    process::no_new_privileges()?;
+    seccomp::apply()
+}
+
 impl Ready {
-    /// Becomes the program. Returns only what went wrong.
-    pub fn run(self) -> Failure {
+    /// Becomes the program, after [`give_up_rights`]. Returns only what went wrong.
+    ///
+    /// Leaves nothing allocated behind when it does become the program: it may be called in memory that is somebody else's
+    /// too ([`process::spawn`]).
+    pub fn run(&self) -> Failure {
         if let Err(error) = self.become_user() {
             return Failure::from(error);
         }
-        signal::reset_all();
-        let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
-            list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
-        };
-        let (argv, env) = (pointers(&self.argv), pointers(&self.env));
+        signal::unblock_all();
         // SAFETY: both lists end with a null pointer and point into strings that live in `self`.
-        unsafe { libc::execve(self.file.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+        unsafe { libc::execve(self.file.as_ptr(), self.argv.pointers.as_ptr(), self.env.pointers.as_ptr()) };
         let error = io::Error::last_os_error();
         let file = self.file.to_string_lossy();
         match error.raw_os_error() {
@@ -139,10 +167,6 @@ impl Ready {
 
     fn become_user(&self) -> io::Result<()> {
         let Identity { uid, gid, groups, .. } = &self.identity;
-        for capability in (0..64).filter(|capability| !KEPT_CAPABILITIES.contains(capability)) {
-            // EINVAL: this kernel does not know so high a number.
-            let _ = process::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability));
-        }
         // An ordinary user's namespace without subordinate ids, and all within it, must not drop groups
         // (user_namespaces(7), "The /proc/pid/setgroups file").
         if std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|word| word.trim() != "deny") {
@@ -151,9 +175,6 @@ impl Ready {
         }
         sys::check(unsafe { libc::setresgid(*gid, *gid, *gid) }).context(|| format!("become group {gid}"))?;
         sys::check(unsafe { libc::setresuid(*uid, *uid, *uid) }).context(|| format!("become user {uid}"))?;
-        process::no_new_privileges()?;
-        std::env::set_current_dir(&self.cwd)
-            .context(|| format!("enter the working directory {}", self.cwd.display()))?;
-        seccomp::apply()
+        std::env::set_current_dir(&self.cwd).context(|| format!("enter the working directory {}", self.cwd.display()))
     }
 }

@@ -1,22 +1,29 @@
-//! Starting the daemon: from a supervisor, through its sandbox, to a program under an init of its own.
+//! A daemon's processes as its supervisor has them: an init in the daemon's sandbox, and the program that it runs.
 
 use super::init::{self, Start};
 use super::inside::{fail, tag};
+use super::spec::Spec;
 use crate::sandbox::cgroup::Group;
-use crate::sandbox::{Failure, Namespaces, Program, Sandbox};
+use crate::sandbox::{Failure, Namespaces, Program};
 use crate::sys::process::{self, Exit, Fork, Pid};
 use crate::sys::{Context, socket};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// A daemon's processes while they live.
+/// An init that stays, and runs one version's program as often as it is told to. It ends with this value at the latest.
 pub struct Child {
+    /// The version that it runs.
+    pub version: String,
     /// Pid 1 of the daemon's pid namespace, as seen from here; our child.
     pub init: Pid,
+    /// Whether the init has all it needs, and was not told to start its program yet.
+    pub ready: bool,
+    /// Whether the program was started and has not been seen to end.
+    pub running: bool,
     /// The program, as seen from here.
     pub program: Option<Pid>,
-    /// How the program ended, once it has.
+    /// How the program ended: see [`Child::take_exit`].
     pub exit: Option<Exit>,
     /// Why the program could not be started.
     pub failure: Option<Failure>,
@@ -24,15 +31,12 @@ pub struct Child {
     pub socket: OwnedFd,
     /// The read ends of the program's outputs.
     pub outputs: [OwnedFd; 2],
+    /// Whether the init has been waited for, or somebody else does that.
+    pub reaped: bool,
 }
 
-/// Starts the program. It runs, or its failure is known, soon after.
-pub fn launch(
-    namespaces: &Namespaces,
-    sandbox: &Sandbox,
-    program: &Program,
-    group: Option<&Group>,
-) -> io::Result<Child> {
+/// Makes the init that is to run the program of `spec`.
+pub fn launch(namespaces: &Namespaces, spec: &Spec, program: &Program, group: Option<&Group>) -> io::Result<Child> {
     let (ours, theirs) = socket::message_pair()?;
     socket::ask_for_sender(&ours)?;
     let (stdout, stdout_end) = socket::pipe()?;
@@ -40,7 +44,7 @@ pub fn launch(
     match group.map_or_else(process::fork, Group::fork)? {
         Fork::Child => {
             drop((ours, stdout, stderr));
-            let start = Start { program, ids: &sandbox.ids, group };
+            let start = Start { program, ids: &spec.sandbox.ids, group };
             let joined = group.map_or(Ok(()), Group::join);
             let result = joined.and_then(|()| enter_and_clone(namespaces, &start, &theirs, [&stdout_end, &stderr_end]));
             if let Err(error) = result {
@@ -50,13 +54,26 @@ pub fn launch(
         }
         Fork::Parent(_) => {
             drop((theirs, stdout_end, stderr_end));
-            let mut child =
-                Child { init: 0, program: None, exit: None, failure: None, socket: ours, outputs: [stdout, stderr] };
+            let mut child = Child {
+                version: spec.version.clone(),
+                init: 0,
+                ready: false,
+                running: false,
+                program: None,
+                exit: None,
+                failure: None,
+                socket: ours,
+                outputs: [stdout, stderr],
+                reaped: false,
+            };
             while child.init == 0 && child.listen(socket::receive_wait) {}
-            match (child.init, child.failure) {
+            match (child.init, child.failure.take()) {
                 (0, Some(failure)) => Err(io::Error::other(failure.message)),
                 (0, None) => Err(io::Error::other("the process that starts the daemon ended early")),
-                (_, failure) => Ok(Child { failure, ..child }),
+                (_, failure) => {
+                    child.failure = failure;
+                    Ok(child)
+                }
             }
         }
     }
@@ -83,6 +100,13 @@ fn enter_and_clone(
 }
 
 impl Child {
+    /// Has the init start its program. It runs, or its failure is known, soon after.
+    pub fn start(&mut self) {
+        (self.running, self.ready) = (true, false);
+        // An init that has gone is one whose end is about to be seen.
+        let _ = socket::send(&self.socket, &[tag::START]);
+    }
+
     /// Takes everything that the inside has said so far.
     pub fn hear(&mut self) {
         while self.listen(socket::receive) {}
@@ -95,6 +119,7 @@ impl Child {
         let number = || std::str::from_utf8(body).ok()?.parse::<i32>().ok();
         match tag {
             tag::INIT => self.init = number().unwrap_or(0),
+            tag::READY => self.ready = !self.running,
             tag::PROGRAM => self.program = sender,
             tag::ENDED => self.exit = number().map(Exit::from_wait_status),
             tag::FAILED => {
@@ -106,6 +131,13 @@ impl Child {
         true
     }
 
+    /// How the program has ended: once, and from then on there is none.
+    pub fn take_exit(&mut self) -> Option<Exit> {
+        let exit = self.exit.take()?;
+        (self.running, self.program) = (false, None);
+        Some(exit)
+    }
+
     /// Asks the program to end. The init passes the signal on.
     pub fn signal(&self, signal: i32) {
         let _ = process::kill(self.init, signal);
@@ -113,6 +145,23 @@ impl Child {
 
     /// Ends the pid namespace and all in it.
     pub fn kill(&self) {
-        let _ = process::kill(self.init, libc::SIGKILL);
+        if !self.reaped {
+            let _ = process::kill(self.init, libc::SIGKILL);
+        }
+    }
+
+    /// The same, without waiting for its end: whoever reaps any child does that.
+    pub fn leave(mut self) {
+        self.kill();
+        self.reaped = true;
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.init > 0 && !self.reaped {
+            self.kill();
+            let _ = process::wait(self.init);
+        }
     }
 }

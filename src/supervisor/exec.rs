@@ -7,7 +7,7 @@ use super::lock;
 use super::spec::{self, CURRENT, Document};
 use super::terminal::Terminal;
 use crate::sandbox::cgroup::Group;
-use crate::sandbox::exec::prepare;
+use crate::sandbox::exec::{give_up_rights, prepare};
 use crate::sandbox::{Failure, Namespaces, Program};
 use crate::sys::process::{self, Exit, Fork, Pid};
 use crate::sys::{self, signal, socket};
@@ -71,7 +71,8 @@ fn attempt(dir: &Path, pid: Pid, terminal: bool, command: Vec<String>, report: &
         Fork::Child => {
             drop(ours);
             unsafe { libc::setsid() };
-            let failure = match terminal.map_or(Ok(()), |terminal| terminal.become_ours()) {
+            let ours = terminal.map_or(Ok(()), |terminal| terminal.become_ours()).and_then(|()| give_up_rights());
+            let failure = match ours {
                 Err(error) => error.into(),
                 Ok(()) => match prepare(&program, &spec.sandbox.ids) {
                     Ok(ready) => ready.run(),

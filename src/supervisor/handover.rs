@@ -20,7 +20,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// The document's version: a program takes over its own only.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The folders of programs in a state directory.
 pub const BIN: &str = "bin";
 /// A link among them to the folder of the one that everything is to run.

@@ -1,21 +1,27 @@
 //! Pid 1 inside: a process that the daemon's program can be an ordinary child of.
 //!
 //! As `docker run --init` does it: zombies are reaped, signals are passed on, and because the program is not pid 1
-//! itself, one without a handler for its stop signal ends by it. When the program ends so does the init, and the
-//! kernel then ends whatever else is left in the pid namespace.
+//! itself, one without a handler for its stop signal ends by it. When the program ends, all else in the pid namespace is
+//! ended too, as if the namespace went with it; but init and namespace stay for the next run. What they cost to make,
+//! the mounts above all, is so paid ahead: a restart is a fork and an execve(2).
 
 use super::inside::{fail, tag};
 use crate::sandbox::cgroup::{self, Group};
 use crate::sandbox::ids::Ids;
 use crate::sandbox::{Failure, Program, exec, proc};
-use crate::sys::process::{self, Fork, Pid};
-use crate::sys::{Context, signal, socket};
+use crate::sys::poll::PollSet;
+use crate::sys::process::{self, Pid};
+use crate::sys::{Context, memory, signal, socket};
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Where the socket to the supervisor is from here on.
 const SOCKET: i32 = 3;
+
+/// The wait status of a shell's child that could not be executed: code 127.
+const NOT_STARTED: i32 = 127 << 8;
 
 /// What an init is to start.
 pub struct Start<'a> {
@@ -25,71 +31,107 @@ pub struct Start<'a> {
     pub group: Option<&'a Group>,
 }
 
-/// Runs the init; starts the program as its child. Never returns.
+/// Runs the init; starts the program as its child whenever the supervisor says so. Never returns.
 pub fn run(wanted: &Start<'_>, socket: &OwnedFd, null: &File, outputs: [&OwnedFd; 2]) -> ! {
-    match set_up(wanted, socket, null, outputs).map_err(Failure::from).and_then(|()| start(wanted)) {
-        Ok(program) => keep(program),
-        Err(failure) => {
-            say(&failure);
-            process::exit_now(127)
-        }
-    }
+    let Err(error) = set_up(wanted, socket, null, outputs).and_then(|signals| keep(wanted, &signals));
+    say(&error.into());
+    process::exit_now(127)
 }
 
-fn set_up(wanted: &Start<'_>, socket: &OwnedFd, null: &File, outputs: [&OwnedFd; 2]) -> io::Result<()> {
+/// Makes this process an init, and gives where its signals are read.
+fn set_up(wanted: &Start<'_>, socket: &OwnedFd, null: &File, outputs: [&OwnedFd; 2]) -> io::Result<OwnedFd> {
     // Nobody inside may take hold of our executable, which is the host's, by way of /proc/1 (CVE-2019-5736).
     process::not_dumpable()?;
     process::die_with_parent(libc::SIGKILL)?;
-    // The supervisor may have ended before that took effect; then its end of the socket is closed.
-    if let socket::Received::Closed = socket::receive(socket, &mut [0; 1]) {
-        process::exit_now(0);
-    }
     process::dup_to(null, 0)?;
     process::dup_to(outputs[0], 1)?;
     process::dup_to(outputs[1], 2)?;
     process::dup_to(socket, SOCKET)?;
     process::close_from(SOCKET + 1);
     crate::sys::check(unsafe { libc::fcntl(SOCKET, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    signal::block_all();
+    // The sandbox may have another init, of the version before this one, with its own /proc.
+    process::unshare(libc::CLONE_NEWNS).context(|| "make a mount namespace".to_owned())?;
     proc::renew().context(|| "give the daemon a /proc".to_owned())?;
-    cgroup::renew(wanted.group).context(|| "show the daemon its control group".to_owned())
+    cgroup::renew(wanted.group).context(|| "show the daemon its control group".to_owned())?;
+    let signals = signal::descriptor(&signal::all())?;
+    exec::give_up_rights().map(|()| signals)
 }
 
-fn start(wanted: &Start<'_>) -> Result<Pid, Failure> {
-    match process::fork()? {
-        Fork::Parent(pid) => Ok(pid),
-        Fork::Child => {
-            unsafe { libc::setsid() };
-            let failure = match exec::prepare(wanted.program, wanted.ids) {
-                Ok(ready) => {
-                    let _ = socket::send(&Descriptor(SOCKET), &[tag::PROGRAM]);
-                    ready.run()
-                }
-                Err(failure) => failure,
-            };
-            say(&failure);
-            process::exit_now(127)
-        }
-    }
-}
-
-/// Reaps and passes signals on until the program has ended.
-fn keep(program: Pid) -> ! {
+/// Starts the program when told to, reaps, and passes signals on.
+fn keep(wanted: &Start<'_>, signals: &OwnedFd) -> io::Result<Infallible> {
+    let socket = Descriptor(SOCKET);
+    let mut program = None;
+    let mut set = PollSet::default();
+    socket::send(&socket, &[tag::READY])?;
     loop {
-        let signal = signal::wait_any();
-        if signal != libc::SIGCHLD {
-            let _ = process::kill(program, signal);
-            continue;
+        set.clear();
+        let (told, signalled) = (set.add(&socket), set.add(signals));
+        set.wait(None)?;
+        while let Some(signal) = signal::next(signals) {
+            match program {
+                Some(program) if signal != libc::SIGCHLD => drop(process::kill(program, signal)),
+                _ => {}
+            }
         }
-        while let Some((pid, status)) = process::reap_any() {
-            if pid == program {
-                let mut message = vec![tag::ENDED];
-                message.extend_from_slice(status.to_string().as_bytes());
-                let _ = socket::send(&Descriptor(SOCKET), &message);
-                process::exit_now(0)
+        if set.ready(signalled)
+            && let Some(status) = reap(program)
+        {
+            program = None;
+            end_all();
+            tell_end(status)?;
+        }
+        if set.ready(told) {
+            match socket::receive(&socket, &mut [0; 1]) {
+                socket::Received::Message(..) => {
+                    program = start(wanted);
+                    if program.is_none() {
+                        tell_end(NOT_STARTED)?;
+                    }
+                    // The next thing that happens may be months away.
+                    memory::release_all();
+                }
+                socket::Received::Empty => {}
+                // The supervisor has ended, perhaps before this process could ask to end with it.
+                socket::Received::Closed => process::exit_now(0),
             }
         }
     }
+}
+
+fn tell_end(status: i32) -> io::Result<()> {
+    socket::send(&Descriptor(SOCKET), format!("{}{status}", char::from(tag::ENDED)).as_bytes())
+}
+
+/// Reaps whoever has ended; the program's wait status, if it was among them.
+fn reap(program: Option<Pid>) -> Option<i32> {
+    let mut ended = None;
+    while let Some((pid, status)) = process::reap_any() {
+        ended = ended.or((Some(pid) == program).then_some(status));
+    }
+    ended
+}
+
+/// Ends what the program has left in the pid namespace, and waits for that: whose parent ends becomes a child of the init.
+fn end_all() {
+    const ALL_OTHERS: Pid = -1;
+    let _ = process::kill(ALL_OTHERS, libc::SIGKILL);
+    while process::wait(ALL_OTHERS).is_ok() {}
+}
+
+/// Starts the program; says why where that cannot even be tried.
+fn start(wanted: &Start<'_>) -> Option<Pid> {
+    let started = exec::prepare(wanted.program, wanted.ids).and_then(|ready| {
+        let pid = process::spawn(|| {
+            unsafe { libc::setsid() };
+            let _ = socket::send(&Descriptor(SOCKET), &[tag::PROGRAM]);
+            say(&ready.run());
+            127
+        })?;
+        // Becoming another user may have changed this, as it may for any process with that memory (prctl(2)).
+        process::not_dumpable()?;
+        Ok(pid)
+    });
+    started.map_err(|failure| say(&failure)).ok()
 }
 
 fn say(failure: &Failure) {

@@ -1,18 +1,22 @@
-//! What the processes inside a sandbox say to their supervisor: messages of a tag and a body.
+//! What the processes inside a sandbox and their supervisor say to each other: messages of a tag and a body.
 
 use crate::sandbox::Failure;
 use crate::sys::socket;
 use std::os::fd::AsRawFd;
 
-/// The first byte of each message from the inside.
+/// The first byte of each message.
 pub mod tag {
+    /// To the init: start the program. All that an earlier one left has ended when this is said.
+    pub const START: u8 = b'S';
     /// The init's pid follows, as text: sent by the process that cloned it.
     pub const INIT: u8 = b'I';
+    /// The init has made everything that a program needs.
+    pub const READY: u8 = b'R';
     /// The sender is about to become the program.
     pub const PROGRAM: u8 = b'P';
     /// A `Failure` follows, as JSON.
     pub const FAILED: u8 = b'F';
-    /// The program's wait status follows, as text.
+    /// The program has ended, and all that it had started; its wait status follows, as text.
     pub const ENDED: u8 = b'E';
 }
 

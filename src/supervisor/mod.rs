@@ -8,7 +8,7 @@
 //! ```text
 //! scanner                      <state>/scan.lock, <state>/scanner.sock
 //! └─ supervisor                <daemon>/lock, <daemon>/control.sock
-//!    └─ init (pid 1 inside)    reaps zombies, passes signals on
+//!    └─ init (pid 1 inside)    reaps zombies, passes signals on; one for each version
 //!       └─ the daemon's program
 //! ```
 //!
@@ -23,6 +23,10 @@
 //!
 //! The init asks the kernel to be killed with its supervisor, and a pid namespace dies with its init: there is never
 //! a second copy of a daemon.
+//!
+//! What a start costs is paid ahead. An init stays when its program ends, and ends all else that the program has left: the
+//! next start is a message to it, a fork and an execve(2). An update makes sandbox and init of the new version ready
+//! while the old one runs.
 //!
 //! All of them run one program, the state directory's own copy of it. A newer version of the package has scanner and
 //! supervisors execute its program in place, without touching a daemon: see [`handover`]. An older one leaves them alone.

@@ -234,7 +234,7 @@ impl Scanner {
         let mut set = PollSet::default();
         self.look();
         // What comes now is waiting, and needs little of what beginning took.
-        memory::release();
+        memory::release_all();
         loop {
             if self.kept.is_empty() && (self.ending || !self.stays) {
                 // Who deploys writes the folder first and calls then: one last look sees what came meanwhile, and a

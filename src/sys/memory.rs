@@ -11,20 +11,75 @@ unsafe extern "C" {
     static etext: u8;
 }
 
+const PAGE: usize = 4096;
+
 /// Gives back what this process needed and needs no more: free heap, and the pages of its own code, which the kernel
 /// maps again from the page cache one by one as they are used.
 pub fn release() {
-    const PAGE: usize = 4096;
     // SAFETY: only the addresses of the linker's symbols are used, and code is never written to, so that dropping its
     // pages loses nothing.
     unsafe {
         #[cfg(target_env = "gnu")]
         libc::malloc_trim(0);
-        let begin = (&raw const __executable_start).addr().next_multiple_of(PAGE);
-        let end = (&raw const etext).addr() & !(PAGE - 1);
-        if begin < end {
-            libc::madvise(std::ptr::without_provenance_mut(begin), end - begin, libc::MADV_DONTNEED);
-        }
+        forget((&raw const __executable_start).addr().next_multiple_of(PAGE), (&raw const etext).addr());
+    }
+}
+
+/// The same for a process of one thread, whose stack keeps what deeper calls have left behind, too.
+pub fn release_all() {
+    /// How deep a call may have been, and how much of that is left alone: what is called from here needs some.
+    const DEEPEST: usize = 256 * 1024;
+    const NEAR: usize = PAGE;
+    release();
+    let here = 0u8;
+    let here = (&raw const here).addr();
+    // SAFETY: nothing is below the end of the only stack. That may be nearer than the deepest call: the kernel passes over
+    // what is not mapped.
+    unsafe { forget((here - DEEPEST).next_multiple_of(PAGE), here - NEAR) };
+}
+
+/// Drops the whole pages up to `end`.
+unsafe fn forget(begin: usize, end: usize) {
+    let end = end & !(PAGE - 1);
+    if begin < end {
+        unsafe { libc::madvise(std::ptr::without_provenance_mut(begin), end - begin, libc::MADV_DONTNEED) };
+    }
+}
+
+/// Pages of memory that belong to their value alone.
+fn map(size: usize) -> io::Result<NonNull<u8>> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping, at an address of the kernel's choice.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+/// A stack for a process that shares our memory.
+pub struct Stack {
+    start: NonNull<u8>,
+    size: usize,
+}
+
+impl Stack {
+    /// One of so many bytes, a multiple of a page. Only what is used of it takes memory.
+    pub fn new(size: usize) -> io::Result<Stack> {
+        Ok(Stack { start: map(size)?, size })
+    }
+
+    /// Where it begins: it grows downwards.
+    pub fn top(&mut self) -> *mut libc::c_void {
+        // SAFETY: one past the end of the mapping.
+        unsafe { self.start.add(self.size).as_ptr().cast() }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and who was given its top has a memory of its own by now.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
     }
 }
 
@@ -42,14 +97,7 @@ unsafe impl Send for Pages {}
 impl Pages {
     /// Room for so many bytes; no memory yet.
     pub fn new(capacity: usize) -> io::Result<Pages> {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping, at an address of the kernel's choice.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), capacity, protection, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Pages { start, capacity, length: 0 })
+        Ok(Pages { start: map(capacity)?, capacity, length: 0 })
     }
 
     /// How many more bytes fit.

@@ -59,6 +59,25 @@ fn clone3(mut args: libc::clone_args) -> io::Result<Fork> {
     }
 }
 
+/// The stack of a child that is to begin with [`spawn`].
+const STACK: usize = 128 * 1024;
+
+/// Starts a child that runs `become_program` in this process's own memory, on a stack of its own, and waits until it has
+/// executed a program or ended, with the code that was given back: what posix_spawn(3) does, at a fraction of a fork's
+/// cost, since no memory has to be made ready to be copied (clone(2), `CLONE_VM` and `CLONE_VFORK`).
+///
+/// What `become_program` allocates and does not free before it becomes a program, this process has lost.
+pub fn spawn<F: FnMut() -> i32>(mut become_program: F) -> io::Result<Pid> {
+    extern "C" fn enter<F: FnMut() -> i32>(become_program: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: it is the closure below, which lives as long as its owner waits.
+        unsafe { (*become_program.cast::<F>())() }
+    }
+    let mut stack = super::memory::Stack::new(STACK)?;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: this process has one thread, which waits: nobody but the child uses its memory until it has one of its own.
+    check(unsafe { libc::clone(enter::<F>, stack.top(), flags, (&raw mut become_program).cast()) })
+}
+
 /// Ends this process at once, without running destructors that belong to its parent.
 pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }

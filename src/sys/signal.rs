@@ -14,20 +14,26 @@ fn set_of(signals: &[i32]) -> libc::sigset_t {
     set
 }
 
-/// Blocks every signal that can be blocked.
-pub fn block_all() {
-    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-    unsafe {
-        libc::sigfillset(&raw mut set);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
-    }
+/// Every signal that can be blocked.
+pub fn all() -> Vec<i32> {
+    (1..=libc::SIGRTMAX()).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)).collect()
 }
 
 /// As after a boot: nothing blocked, every disposition the default. What a fresh program expects.
 pub fn reset_all() {
-    for signal in 1..=libc::SIGRTMAX() {
+    default_all();
+    unblock_all();
+}
+
+/// Gives every signal its default disposition.
+pub fn default_all() {
+    for signal in all() {
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+}
+
+/// Blocks no signal.
+pub fn unblock_all() {
     let empty = set_of(&[]);
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()) };
 }
@@ -47,18 +53,6 @@ pub fn next(descriptor: &OwnedFd) -> Option<i32> {
     let size = size_of::<libc::signalfd_siginfo>();
     let read = unsafe { libc::read(descriptor.as_raw_fd(), (&raw mut info).cast(), size) };
     (read == size as isize).then_some(info.ssi_signo as i32)
-}
-
-/// Waits for any signal; all must be blocked.
-pub fn wait_any() -> i32 {
-    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-    unsafe { libc::sigfillset(&raw mut set) };
-    loop {
-        let signal = unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) };
-        if signal > 0 {
-            return signal;
-        }
-    }
 }
 
 const NAMES: &[(&str, i32)] = &[

@@ -207,10 +207,6 @@ pub fn renew(group: Option<&Group>) -> io::Result<()> {
         other => other.context(|| "make a cgroup namespace".to_owned())?,
     }
     let at = Path::new(SHOWN_AT);
-    // The start before, perhaps under other limits. Below it is the empty folder that covers the host's.
-    if fs::read_dir(at).is_ok_and(|mut entries| entries.next().is_some()) {
-        mount::detach(at).context(|| format!("unmount the former {SHOWN_AT}"))?;
-    }
     match group {
         Some(group) if at.is_dir() => group.show(at).context(|| format!("mount {SHOWN_AT}")),
         _ => Ok(()),

@@ -48,7 +48,9 @@ struct HandedVersion {
 
 #[derive(Serialize, Deserialize)]
 struct HandedChild {
+    version: String,
     init: Pid,
+    running: bool,
     program: Option<Pid>,
     socket: RawFd,
     outputs: [RawFd; 2],
@@ -93,7 +95,9 @@ impl Supervisor {
     /// half done is done first: then the next turn tries again.
     pub(super) fn renew(&mut self, state_dir: &Path, lock: &Lock) {
         let quiet = self.child.as_ref().is_none_or(|child| child.exit.is_none() && child.failure.is_none());
-        let (Some(stage), None, true) = (HandedStage::of(&self.stage), &self.update, quiet) else { return };
+        let (Some(stage), None, None, true) = (HandedStage::of(&self.stage), &self.update, &self.next, quiet) else {
+            return;
+        };
         self.renewal = false;
         let become_it = || {
             let Some(program) = handover::newer(state_dir)? else { return Ok(()) };
@@ -120,7 +124,9 @@ impl Supervisor {
             limited: self.limited.clone(),
             stage,
             child: self.child.as_ref().map(|child| HandedChild {
+                version: child.version.clone(),
                 init: child.init,
+                running: child.running,
                 program: child.program,
                 socket: child.socket.as_raw_fd(),
                 outputs: child.outputs.each_ref().map(AsRawFd::as_raw_fd),
@@ -156,12 +162,16 @@ impl Work {
         let child = |handed: HandedChild| -> io::Result<Child> {
             let [stdout, stderr] = handed.outputs;
             Ok(Child {
+                version: handed.version,
                 init: handed.init,
+                ready: false,
+                running: handed.running,
                 program: handed.program,
                 exit: None,
                 failure: None,
                 socket: adopt(handed.socket)?,
                 outputs: [adopt(stdout)?, adopt(stderr)?],
+                reaped: false,
             })
         };
         let current = version(self.current)?;
@@ -175,6 +185,7 @@ impl Work {
             update: None,
             stage: self.stage.into(),
             child: self.child.map(child).transpose()?,
+            next: None,
             state: self.state,
             failure: self.failure,
             rolled_back: self.rolled_back,

@@ -25,13 +25,21 @@ impl Limited {
         Limited { group: spec::read(&dir.join(spec::CGROUP)).ok(), ..Limited::default() }
     }
 
-    /// The group that a start under these limits belongs in; `None` where there are none, or they cannot be had.
-    pub fn by(&mut self, limits: &Limits, dir: &Path) -> Option<&Group> {
+    /// Makes what comes be under these limits, as far as they can be had.
+    pub fn by(&mut self, limits: &Limits, dir: &Path) {
         if *limits != self.limits || (self.group.is_none() && !limits.is_empty()) {
             self.renew(limits, dir);
         }
-        self.kills = self.kills();
+    }
+
+    /// The group that an init belongs in; `None` where there are no limits, or they cannot be had.
+    pub fn group(&self) -> Option<&Group> {
         self.group.as_ref()
+    }
+
+    /// The program is about to start.
+    pub fn begin_run(&mut self) {
+        self.kills = self.kills();
     }
 
     /// Makes the group for these limits, in place of the one there is.

@@ -18,7 +18,7 @@ use super::state::State;
 use super::{backoff, handover, lock, notice, scanner};
 use crate::sandbox::{Failure, Namespaces, build, copy};
 use crate::sys::poll::PollSet;
-use crate::sys::process::{self, Exit, Fork};
+use crate::sys::process::{self, Exit, Fork, Pid};
 use crate::sys::{file, signal, time};
 use limited::Limited;
 use status::{last_exit, now};
@@ -53,7 +53,7 @@ enum Then {
     Exit,
 }
 
-/// A version and the sandbox made for it.
+/// A version, and the sandbox where one was made for it.
 struct Version {
     spec: Spec,
     namespaces: Option<Namespaces>,
@@ -68,6 +68,8 @@ struct Supervisor {
     update: Option<Update>,
     stage: Stage,
     child: Option<Child>,
+    /// The init of the current version, until the one before has ended.
+    next: Option<Child>,
     state: State,
     failure: Option<Failure>,
     rolled_back: Option<RolledBack>,
@@ -104,6 +106,7 @@ pub fn supervise(state_dir: &Path, dir: &Path) -> io::Result<()> {
         limited: Limited::found(dir),
         update: None,
         child: None,
+        next: None,
         state,
         failure: None,
         rolled_back: None,
@@ -131,7 +134,7 @@ impl Supervisor {
         let mut scanner = scanner::Watched::new(state_dir);
         let mut set = PollSet::default();
         if matches!(self.stage, Stage::Up { settled: true, .. }) {
-            crate::sys::memory::release();
+            crate::sys::memory::release_all();
         }
         while !matches!(self.stage, Stage::Done) {
             self.turn(&mut set, signals, &mut scanner)?;
@@ -139,6 +142,8 @@ impl Supervisor {
                 self.renew(state_dir, lock);
             }
         }
+        // Their inits are in the group.
+        (self.update, self.next) = (None, None);
         self.limited.end(&self.dir);
         let _ = fs::remove_file(self.dir.join(CONTROL));
         Ok(())
@@ -158,15 +163,16 @@ impl Supervisor {
             Stage::Building(build) => Some(set.add(build.socket())),
             _ => None,
         };
-        let updating = self.update.as_ref().map(|update| set.add(update.build.socket()));
+        let updating = self.update.as_ref().map(|update| set.add(update.socket()));
         let accept = self.server.add_to(set);
         set.wait(self.next_timer())?;
 
         if let Some([told, stdout, stderr]) = child_keys {
+            // First what was printed: that the program has ended comes after that.
+            self.take_output(set.ready(stdout), set.ready(stderr));
             if set.ready(told) {
                 self.heard();
             }
-            self.take_output(set.ready(stdout), set.ready(stderr));
         }
         if set.ready(notify_key) {
             self.notified();
@@ -175,7 +181,7 @@ impl Supervisor {
             self.built();
         }
         if updating.is_some_and(|key| set.ready(key)) {
-            self.update_built();
+            self.update_goes_on();
         }
         if set.ready(signal_key) {
             self.signalled(signals);
@@ -224,31 +230,62 @@ impl Supervisor {
         self.start();
     }
 
-    /// Starts the current version, building its sandbox first where there is none.
+    /// Starts the current version: in the init that there is, if that is its own, else in a new one once the old has gone.
+    /// Where there is no sandbox yet, it is built first.
     fn start(&mut self) {
         self.next_start_at = None;
-        let Version { spec, namespaces } = &self.current;
-        let Some(namespaces) = namespaces else {
-            match build::start(&spec.sandbox, &spec.program) {
+        let version = &self.current.spec.version;
+        if let Some(next) = self.next.take_if(|next| next.version == *version)
+            && let Some(former) = self.child.replace(next)
+        {
+            former.leave();
+        }
+        match &self.child {
+            Some(child) if child.version == *version => self.run(),
+            Some(child) => {
+                child.kill();
+                self.move_to(Stage::Stopping { kill_at: time::monotonic(), killed: true, then: Then::Start });
+            }
+            None => self.launch(),
+        }
+    }
+
+    /// Makes an init for the current version, and starts the program in it.
+    fn launch(&mut self) {
+        let Some(namespaces) = &self.current.namespaces else {
+            match build::start(&self.current.spec.sandbox, &self.current.spec.program) {
                 Ok(build) => self.move_to(Stage::Building(build)),
                 Err(error) => self.not_started(error.into()),
             }
             return;
         };
-        let mut program = spec.program.clone();
-        program.env.extend(self.notify_variable());
-        let group = self.limited.by(&spec.limits, &self.dir);
-        match child::launch(namespaces, &spec.sandbox, &program, group) {
+        self.limited.by(&self.current.spec.limits, &self.dir);
+        match self.init_of(&self.current.spec, namespaces) {
             Ok(child) => {
                 self.child = Some(child);
-                self.started_at = Some(now());
-                self.failure = None;
-                self.move_to(Stage::Up { since: time::monotonic(), settled: false });
-                self.state.running = true;
-                self.state.save(&self.dir);
+                self.run();
             }
             Err(error) => self.not_started(error.into()),
         }
+    }
+
+    /// An init for the program of `spec`, in the control group that there is.
+    fn init_of(&self, spec: &Spec, namespaces: &Namespaces) -> io::Result<Child> {
+        let mut program = spec.program.clone();
+        program.env.extend(self.notify_variable());
+        child::launch(namespaces, spec, &program, self.limited.group())
+    }
+
+    /// Starts the program in the init that there is.
+    fn run(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        self.limited.begin_run();
+        child.start();
+        self.failure = None;
+        self.started_at = Some(now());
+        self.move_to(Stage::Up { since: time::monotonic(), settled: false });
+        self.state.running = true;
+        self.state.save(&self.dir);
     }
 
     /// The sandbox of the current version is there, or cannot be had.
@@ -257,7 +294,7 @@ impl Supervisor {
         match build.finish() {
             Ok(namespaces) => {
                 self.current.namespaces = Some(namespaces);
-                self.start();
+                self.launch();
             }
             Err(failure) => self.not_started(failure),
         }
@@ -274,10 +311,11 @@ impl Supervisor {
         let Some(child) = &mut self.child else { return };
         let known = child.program;
         child.hear();
-        if let Some(failure) = child.failure.take() {
-            self.failure = Some(failure);
-        }
-        if known.is_none() && child.program.is_some() {
+        self.failure = child.failure.take().or(self.failure.take());
+        if child.exit.is_some() {
+            let exit = self.take_exit();
+            self.go_on_after(exit);
+        } else if known.is_none() && child.program.is_some() {
             self.announce();
         }
     }
@@ -299,19 +337,37 @@ impl Supervisor {
         }
         // One SIGCHLD may stand for several children.
         while let Some((pid, status)) = process::reap_any() {
-            if self.child.as_ref().is_some_and(|child| child.init == pid) {
-                self.ended(Exit::from_wait_status(status));
-            }
+            self.reaped(pid, Exit::from_wait_status(status));
         }
     }
 
-    /// The init has ended, and with it everything in its pid namespace.
-    fn ended(&mut self, init: Exit) {
+    /// A child of ours has ended. With an init goes everything in its pid namespace.
+    fn reaped(&mut self, pid: Pid, status: Exit) {
+        for child in [self.next.as_mut(), self.update.as_mut().and_then(Update::child), self.child.as_mut()] {
+            if let Some(child) = child.filter(|child| child.init == pid) {
+                child.reaped = true;
+            }
+        }
+        self.next.take_if(|next| next.reaped);
+        let Some(child) = self.child.as_mut().filter(|child| child.reaped) else { return };
+        child.hear();
+        if child.running && child.exit.is_none() {
+            child.exit = Some(status);
+        }
+        let exit = self.take_exit();
+        self.child = None;
+        self.go_on_after(exit);
+    }
+
+    /// How the program has ended, and with it everything in its pid namespace but the init: once, and only if it has.
+    fn take_exit(&mut self) -> Option<Exit> {
+        self.child.as_ref()?.exit?;
         // What it said before it ended may have come after the events of this turn were counted: a program that says
         // READY and ends at once was up.
-        self.heard();
         self.notified();
-        let Some(child) = self.child.take() else { return };
+        let child = self.child.as_mut()?;
+        let exit = child.take_exit();
+        self.failure = child.failure.take().or(self.failure.take());
         for output in [Output::Stdout, Output::Stderr] {
             while crate::sys::poll::is_ready(&child.outputs[output as usize])
                 && self.log.take(output, &child.outputs[output as usize])
@@ -323,18 +379,21 @@ impl Supervisor {
         if let Some(notice) = &self.current.spec.ended {
             notice::tell(notice, Duration::ZERO);
         }
-        let exit = child.exit.unwrap_or(init);
-        match self.stage {
-            Stage::Stopping { then: Then::Start, .. } => {
-                self.state.save(&self.dir);
-                self.start();
-            }
-            Stage::Stopping { then: Then::Exit, .. } => {
+        exit
+    }
+
+    /// What comes after the end of a program, or of an init without one.
+    fn go_on_after(&mut self, exit: Option<Exit>) {
+        match (&self.stage, exit, &self.child) {
+            (Stage::Stopping { then: Then::Start, .. }, ..) => self.start(),
+            (Stage::Stopping { then: Then::Exit, .. }, _, Some(child)) => child.kill(),
+            (Stage::Stopping { then: Then::Exit, .. }, _, None) => {
                 self.state.save(&self.dir);
                 self.move_to(Stage::Done);
             }
-            Stage::Up { since, .. } => {
-                self.wait_or_go_back(Some(exit), time::monotonic().saturating_sub(since));
+            (Stage::Up { since, .. }, Some(exit), _) => {
+                let lived = time::monotonic().saturating_sub(*since);
+                self.wait_or_go_back(Some(exit), lived);
             }
             _ => {}
         }
@@ -351,10 +410,10 @@ impl Supervisor {
         }
         self.state.failures = backoff::failures(self.state.failures, lived);
         let wait = backoff::delay(self.state.failures, time::wall().subsec_micros());
-        self.state.save(&self.dir);
         if wait.is_zero() {
             return self.start_again();
         }
+        self.state.save(&self.dir);
         self.next_start_at = Some(time::rfc3339(time::wall() + wait));
         self.move_to(Stage::Waiting { until: time::monotonic() + wait });
     }
@@ -371,7 +430,7 @@ impl Supervisor {
         self.since = now();
         self.announce();
         // What comes now is waiting, possibly for months, and needs little of what starting took.
-        crate::sys::memory::release();
+        crate::sys::memory::release_all();
     }
 
     /// Writable tops of other images than the current one. In a child: it may take long, and may need the rights of
@@ -402,12 +461,16 @@ impl Supervisor {
             return;
         }
         match (&self.child, then) {
-            (Some(child), _) => {
+            (Some(child), _) if child.running => {
                 child.signal(self.current.spec.stop_signal);
                 let kill_at = time::monotonic() + Duration::from_millis(self.current.spec.stop_grace_ms);
                 self.move_to(Stage::Stopping { kill_at, killed: false, then });
             }
-            (None, Then::Start) => {
+            (Some(child), Then::Exit) => {
+                child.kill();
+                self.move_to(Stage::Stopping { kill_at: time::monotonic(), killed: true, then });
+            }
+            (_, Then::Start) => {
                 // With it goes a sandbox that is being built for what may not be wanted any more.
                 self.stage = Stage::Done;
                 self.start();
