@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
+use tokio_util::bytes::Bytes;
 
 /// A file that is being filled, and who may fill it.
 #[derive(Debug)]
@@ -144,7 +145,7 @@ impl State {
     }
 
     /// Writes what arrives until there is no more. Blocking.
-    pub(super) fn write(mut self, mut waiting: mpsc::Receiver<Vec<u8>>) -> (State, io::Result<()>) {
+    pub(super) fn write(mut self, mut waiting: mpsc::Receiver<Bytes>) -> (State, io::Result<()>) {
         while let Some(piece) = waiting.blocking_recv() {
             if let Err(why) = self.file.write_all(&piece) {
                 let _ = self.file.set_len(self.got);

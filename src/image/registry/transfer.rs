@@ -8,9 +8,10 @@ use crate::image::partial::Partial;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_RANGE;
 use tokio::sync::mpsc;
+use tokio_util::bytes::Bytes;
 
-/// How many pieces may wait for the disk; with hyper's largest one, 16 × 0.4 MB.
-const PIECES_WAITING: usize = 16;
+/// How many pieces may wait for the disk; with hyper's largest one, 4 × 0.4 MB.
+const PIECES_WAITING: usize = 4;
 /// A try that brought this many bytes got somewhere: the count of tries begins anew.
 const PROGRESS: u64 = 1 << 20;
 
@@ -20,7 +21,7 @@ struct Download<'a> {
     got: u64,
     /// Whether the server took a range; one that answers nonsense to it is asked for everything again.
     ranges: bool,
-    pieces: mpsc::Sender<Vec<u8>>,
+    pieces: mpsc::Sender<Bytes>,
     arrived: &'a (dyn Fn(u64) + Send + Sync),
 }
 
@@ -105,7 +106,7 @@ impl Registry {
         while let Some(chunk) = response.chunk().await.map_err(|why| self.failed(why))? {
             let known = (download.got - passed).min(chunk.len() as u64);
             passed += chunk.len() as u64;
-            let fresh = &chunk[known as usize..];
+            let fresh = chunk.slice(known as usize..);
             if fresh.is_empty() {
                 continue;
             }
@@ -115,7 +116,7 @@ impl Registry {
             }
             download.got = passed;
             (download.arrived)(fresh.len() as u64);
-            if download.pieces.send(fresh.to_vec()).await.is_err() {
+            if download.pieces.send(fresh).await.is_err() {
                 return Ok(());
             }
         }

@@ -11,6 +11,7 @@
 //! the layers below and become what overlayfs, mounted with `userxattr`, understands: a character device 0/0 and the
 //! attribute `user.overlay.opaque=y`.
 
+mod ahead;
 mod meter;
 mod owners;
 mod resolver;
@@ -94,7 +95,7 @@ fn shown(path: &[u8]) -> String {
 
 /// Unpacks `blob` into `target`, verifying all digests; returns whether a list of owners was written.
 ///
-/// Blocking, with bounded memory: one pass, one buffer. On failure what was made stays in `target` and is the
+/// Blocking, with bounded memory: one pass, a thread that reads ahead. On failure what was made stays in `target` and is the
 /// caller's to remove; it must not be used.
 pub(super) fn unpack(
     blob: &Blob,
@@ -162,15 +163,20 @@ fn open(blob: &Blob, limits: &Limits, cancelled: &Arc<AtomicBool>) -> Result<Dec
 }
 
 fn run(blob: &Blob, target: &Target, limits: &Limits, cancelled: &Arc<AtomicBool>) -> Result<bool, Failure> {
-    let mut tarball = Tarball::new(open(blob, limits, cancelled)?);
-
-    let mut tree = Tree::make(target, limits)?;
-    while let Some(entry) = tarball.next()? {
-        tree.put(&entry, &mut tarball)?;
-    }
-
-    close(blob, tarball.into_inner())?;
-    tree.finish()
+    let decoded = open(blob, limits, cancelled)?;
+    std::thread::scope(|scope| {
+        let (ahead, thread) = ahead::read_ahead(scope, decoded).map_err(Failure::Read)?;
+        let mut tarball = Tarball::new(ahead);
+        let mut tree = Tree::make(target, limits)?;
+        while let Some(entry) = tarball.next()? {
+            tree.put(&entry, &mut tarball)?;
+        }
+        // What is behind the end of the archive counts for the digests too.
+        io::copy(&mut tarball.into_inner(), &mut io::sink()).map_err(failure)?;
+        let decoded = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        close(blob, decoded)?;
+        tree.finish()
+    })
 }
 
 /// Reads to the end and compares sizes and digests with what they must be.

@@ -10,7 +10,7 @@ use super::resolver::{Dir, Implied, Resolver, join, open_beneath, set_opaque};
 use super::tarball::{Entry, Kind, Tarball};
 use super::{Failure, Target, really_root, shown};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
-use rustix::fs::{chownat, fchmod, fchown, fsetxattr, ftruncate, futimens, linkat, mkdirat, mkfifoat, mknodat};
+use rustix::fs::{chownat, fchmod, fchown, fsetxattr, fstat, ftruncate, futimens, linkat, mkdirat, mkfifoat, mknodat};
 use rustix::fs::{openat, statat, symlinkat, unlinkat, utimensat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -217,7 +217,9 @@ impl<'a> Tree<'a> {
         contents: &mut Tarball<impl Read>,
     ) -> Result<(), Failure> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || openat(&parent.fd, name, flags, Mode::RUSR | Mode::WUSR);
+        let mode = self.mode(entry.mode);
+        // Bits that mean something beside who may do what are given once all else is right.
+        let open = || openat(&parent.fd, name, flags, Mode::from_raw_mode(mode & 0o777));
         let fd = self.fresh(parent, name, entry, open)?;
         let mut file = File::from(fd);
         let failed = |why: std::io::Error| Failure::write("write", &entry.path, why);
@@ -245,8 +247,14 @@ impl<'a> Tree<'a> {
         }
         let fd = OwnedFd::from(file);
         let failed = |why| Failure::write("set the attributes of", &entry.path, why);
+        // Each change is one of the journal's: most files are as they have to be from their beginning.
+        let made = fstat(&fd).map_err(failed)?;
+        let owner = (entry.uid, entry.gid);
+        let given = self.root && owner != (made.st_uid, made.st_gid);
         if self.root {
-            give(&fd, (entry.uid, entry.gid)).map_err(failed)?;
+            if given {
+                give(&fd, owner).map_err(failed)?;
+            }
             if let Some(capability) = &entry.capability {
                 match fsetxattr(&fd, "security.capability", capability, XattrFlags::empty()) {
                     // The file system may know none, the process may not grant any, the value may be nonsense:
@@ -256,10 +264,12 @@ impl<'a> Tree<'a> {
                 }
             }
         } else {
-            self.owners.set(&join(&parent.path, name), (entry.uid, entry.gid));
+            self.owners.set(&join(&parent.path, name), owner);
         }
         // Behind chown, which takes away the setuid bit.
-        fchmod(&fd, Mode::from_raw_mode(self.mode(entry.mode))).map_err(failed)?;
+        if given || made.st_mode & 0o7777 != mode {
+            fchmod(&fd, Mode::from_raw_mode(mode)).map_err(failed)?;
+        }
         futimens(&fd, &times(entry.mtime)).map_err(failed)
     }
 
