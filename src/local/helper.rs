@@ -215,7 +215,7 @@ impl Helper {
     /// The same while `needed` says so: a scanner that has nothing left to keep ends, and cannot be reached then.
     pub async fn scan_while(&self, needed: impl Fn() -> bool + Send) -> Result<(), Report> {
         let mut patience = time::monotonic() + PATIENCE;
-        let mut pause = Duration::ZERO;
+        let mut tried = false;
         let mut replaced = false;
         loop {
             let error = match control::call_or_end(self.layout.root(), SCANNER, Op::Scan).await {
@@ -236,8 +236,9 @@ impl Helper {
                 return Err(Report::new("SCANNER_UNREACHABLE", message).hint(format!("see {}", log.display())));
             }
             // Another process's scanner may hold the lock and not listen yet.
-            tokio::time::sleep(pause).await;
-            pause = Duration::from_millis(2);
+            if std::mem::replace(&mut tried, true) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
             let (helper, root) = (self.clone(), self.layout.root().to_owned());
             let start = move || {
                 let program = helper.make_current().unwrap_or_else(|_| helper.program.clone());
