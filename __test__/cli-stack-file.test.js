@@ -72,6 +72,24 @@ test.each([
   expect(JSON.parse(json.stdout)).toMatchObject({ error: { code: expect.any(String), message: expect.any(String) } })
 })
 
+test("what is made of TypeScript is kept for the next call, where nobody else can write", async () => {
+  const dir = folder({ "alien.ts": TS })
+  const home = path.join(bed.folder, "cache")
+  /** The deployment that is looked for, and not there. */
+  const named = async () => (await bed.cli(["status"], { cwd: dir, env: { XDG_CACHE_HOME: home } })).stderr.match(/"(\w+)"/)?.[1]
+  expect(await named()).toBe("s")
+  const kept = path.join(home, "alien/stacks")
+  expect(fs.statSync(kept).mode & 0o777).toBe(0o700)
+  const [file] = fs.readdirSync(kept).map((name) => path.join(kept, name))
+  fs.writeFileSync(file, fs.readFileSync(file, "utf8").replace(/Stack\("s"\)/, 'Stack("kept")'))
+  expect(await named()).toBe("kept")
+  fs.chmodSync(kept, 0o777)
+  expect(await named()).toBe("s")
+  fs.chmodSync(kept, 0o700)
+  fs.writeFileSync(path.join(dir, "alien.ts"), TS.replace('Stack("s")', 'Stack("changed")'))
+  expect(await named()).toBe("changed")
+})
+
 test("leaves nothing beside the file", async () => {
   const dir = folder({ "alien.ts": TS })
   await bed.cli(["preflight"], { cwd: dir })

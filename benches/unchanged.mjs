@@ -11,11 +11,11 @@ import { closeWorkspace, docker, median, root, run, spread, workspace } from "./
 
 const runs = Number(process.argv[2] ?? 20)
 const space = await workspace()
-const env = { ...process.env, ALIEN_STATE_DIR: space.stateDir }
-writeFileSync(join(space.dir, "alien.js"), `
-  const { Daemon, Stack } = require(${JSON.stringify(root)})
+const env = { ...process.env, ALIEN_STATE_DIR: space.stateDir, XDG_CACHE_HOME: join(space.dir, "cache") }
+writeFileSync(join(space.dir, "alien.ts"), `
+  import { Daemon, Stack } from "@alienplatform/core"
   const daemon = new Daemon("clock").code({ type: "image", image: ${JSON.stringify(space.image)} }).permissions("none").build()
-  module.exports = new Stack("bench").add(daemon, "live").build()`)
+  export default new Stack("bench").add(daemon, "live").build()`)
 const alien = (...words) => run(process.execPath, [join(root, "js/cli.js"), ...words], { cwd: space.dir, env })
 const engine = await docker(space)
 const hasCompose = engine !== undefined && spawnSync("docker-compose", ["version"]).status === 0

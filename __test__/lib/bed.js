@@ -194,7 +194,8 @@ function together(tests) {
 
 /** Starts the `alien` command; with the folder, the environment and, where wanted, the program of one's own. */
 function startCli(args, { cwd = root, env = {}, via = [], stdin = "ignore", deadline = DEADLINE } = {}) {
-  const clean = { PATH: process.env.PATH, HOME: process.env.HOME, ...env }
+  const cache = env.ALIEN_STATE_DIR === undefined ? "/dev/null" : `${env.ALIEN_STATE_DIR}.cache`
+  const clean = { PATH: process.env.PATH, HOME: process.env.HOME, XDG_CACHE_HOME: cache, ...env }
   const [program, ...rest] = [...via, process.execPath, path.join(root, "js/cli.js"), ...args]
   const child = spawn(program, rest, { cwd, env: clean, stdio: [stdin, "pipe", "pipe"] })
   const out = { stdout: "", stderr: "" }

@@ -23,7 +23,7 @@ async function named(options, signal) {
   const call = engineOptions(options, signal)
   if (call.name === undefined) {
     const file = stackFile.find(options.file)
-    call.name = file === undefined ? await only(call) : (await stackFile.load(options.file)).id
+    call.name = file === undefined ? await only(call) : (await stackFile.load(options.file, { cached: true })).id
   }
   return call
 }
@@ -64,7 +64,7 @@ async function plan({ options, signal }) {
 
 async function deploy({ options, signal }) {
   const given = { ...inputs(options), manager: external(options) }
-  const stack = await stackFile.load(options.file)
+  const stack = await stackFile.load(options.file, { cached: true })
   const progress = show.progress()
   try {
     const call = { ...engineOptions(options, signal), ...given, onEvent: (event) => progress.take(event) }
@@ -132,13 +132,13 @@ async function render({ options }) {
 
 /** The least Role; where there is a stack, it says whether somebody takes commands, which needs more. */
 async function role(options, call) {
-  const stack = stackFile.find(options.file) === undefined ? undefined : await stackFile.load(options.file)
+  const stack = stackFile.find(options.file) === undefined ? undefined : await stackFile.load(options.file, { cached: true })
   return leastRole(call, Object.values(stack?.resources ?? {}).some(({ config }) => config.commandsEnabled === true))
 }
 
 async function destroy({ options, signal }) {
   const call = { ...engineOptions(options, signal), manager: external(options) }
-  call.name ??= stackFile.find(options.file) === undefined ? await only(call) : (await stackFile.load(options.file)).id
+  call.name ??= stackFile.find(options.file) === undefined ? await only(call) : (await stackFile.load(options.file, { cached: true })).id
   const deployment = await connect(call).catch((error) => {
     // What is asked for is that nothing be there.
     if (error.code === "DEPLOYMENT_NOT_FOUND") return undefined

@@ -51,7 +51,7 @@ async function candidates({ platform, local, ...call }) {
 /** The deployment: named, the stack's, or the only one there is. */
 async function named(options, candidates = () => []) {
   if (options.name !== undefined) return options.name
-  if (stackFile.find(options.file) !== undefined) return (await stackFile.load(options.file)).id
+  if (stackFile.find(options.file) !== undefined) return (await stackFile.load(options.file, { cached: true })).id
   const names = await candidates()
   if (names.length === 1) return names[0]
   const there = names.length === 0 ? "" : `; there is: ${names.join(", ")}`

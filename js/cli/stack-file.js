@@ -3,6 +3,7 @@
 // Loading alien.ts, on plain Node.
 
 const fs = require("node:fs")
+const os = require("node:os")
 const path = require("node:path")
 const { AlienError } = require("../errors.js")
 const { BUILDER } = require("../raw.js")
@@ -20,18 +21,19 @@ function find(named) {
 }
 
 /**
- * The built stack that a file exports.
+ * The built stack that a file exports. With `cached`, what was made of its TypeScript is kept for the next time; without, no
+ * file is written.
  *
  * @throws {AlienError} `STACK_FILE_NOT_FOUND`, `STACK_FILE_INVALID` (it does not compile, or exports no stack),
  * `STACK_FILE_FAILED` (it throws; `where` is file and line). What the builders throw comes through as it is.
  */
-async function load(named) {
+async function load(named, { cached = false } = {}) {
   const file = find(named)
   if (file === undefined) {
     const hint = "change to the folder of your stack, or name its file with --file"
     throw stackError("STACK_FILE_NOT_FOUND", `there is no ${NAMES.join(", ")} in ${process.cwd()}`, hint)
   }
-  const exported = await evaluate(file)
+  const exported = await evaluate(file, cached && cache())
   const stack = await (exported?.default ?? plainExports(exported))
   const shown = path.relative(process.cwd(), file) || file
   if (stack === undefined || stack === null) {
@@ -55,20 +57,37 @@ function plainExports(exported) {
   return typeof exported?.id === "string" && typeof exported.resources === "object" ? exported : undefined
 }
 
-async function evaluate(file) {
+/**
+ * The user's own folder for what can be made again (XDG Base Directory Specification); `false` where there is none that
+ * nobody else can write to: what is in it is executed.
+ */
+function cache() {
+  const base = process.env.XDG_CACHE_HOME
+  const dir = path.join(base && path.isAbsolute(base) ? base : path.join(os.homedir(), ".cache"), "alien", "stacks")
+  try {
+    fs.mkdirSync(dir, { recursive: true, mode: 0o700 })
+    const { uid, mode } = fs.statSync(dir)
+    return (process.getuid === undefined || uid === process.getuid()) && (mode & 0o022) === 0 && dir
+  } catch {
+    return false
+  }
+}
+
+async function evaluate(file, fsCache) {
   const { createJiti } = require("jiti")
   const self = path.resolve(__dirname, "../..")
   const jiti = createJiti(file, {
-    // The stack is built with the package whose command runs, wherever either is installed; nothing is cached on disk:
-    // a preflight leaves no trace.
+    // The stack is built with the package whose command runs, wherever either is installed.
     alias: { "@alienplatform/core": path.join(self, "index.js") },
-    fsCache: false,
+    fsCache,
     moduleCache: false,
     interopDefault: false,
   })
   try {
     return await jiti.import(file)
   } catch (error) {
+    // A full disk, say.
+    if (fsCache && error?.path?.startsWith?.(fsCache)) return evaluate(file, false)
     throw explain(error, file)
   }
 }
