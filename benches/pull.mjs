@@ -2,15 +2,16 @@
 // most memory that was resident, beside `docker pull`, `podman pull` and `skopeo copy` with `umoci unpack`. Most of ours are
 // the mapped files of Node and of the addon; what the process has of its own is told besides.
 //
-// Each round has an image of its own, and nothing is removed before the end: ext4 gives out the numbers of files that were
-// deleted a short while ago only after a long search, and who comes after a removal would pay for it.
+// All of it happens on a new ext4, each round has an image of its own, and nothing is removed before the end: ext4 gives out the
+// numbers of files that were deleted in the last minutes only after a long search, and who comes after a removal pays for it.
 //
 //   node benches/pull.mjs [ROUNDS]        needs docker-registry, skopeo; docker.io, podman, umoci for the peers; root
 
 import { spawn, spawnSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { performance } from "node:perf_hooks"
 import { closeWorkspace, docker, median, podman, program, root, run, spread, until, workspace } from "./support.mjs"
@@ -19,6 +20,13 @@ const rounds = Number(process.argv[2] ?? 5)
 const LAYERS = 5
 const FILES = 3400
 const BYTES = 350e6
+const place = mkdtempSync(join(tmpdir(), "ab-"))
+const mounted = join(place, "m")
+mkdirSync(mounted)
+run("truncate", ["-s", "40G", join(place, "ext4")])
+run("mkfs.ext4", ["-q", join(place, "ext4")])
+run("mount", ["-o", "loop,noinit_itable", join(place, "ext4"), mounted])
+process.env.TMPDIR = mounted
 const space = await workspace()
 
 /** Text and numbers, of which about half is left when it is compressed, as of programs. */
@@ -131,3 +139,5 @@ const node = timed(process.execPath, ["-e", `require(${JSON.stringify(root)}).pl
 console.log(`of these alien's own: ${Math.max(...taken.alien.map(({ own }) => own)).toFixed(0)} MiB`)
 console.log(`node with the package, doing nothing: ${node.mebibytes.toFixed(0)} MiB`)
 closeWorkspace(space)
+run("umount", [mounted])
+rmSync(place, { recursive: true })

@@ -11,7 +11,7 @@
 use super::Failure;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, mkdirat, openat, openat2, statat};
 use rustix::io::Errno;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ pub(super) const OPAQUE: &str = "user.overlay.opaque";
 const PATH_MAX: usize = 4095;
 /// Directories inside one another; far above what programs make, below the usual limit of open files.
 const DEPTH_MAX: usize = 256;
+/// Parents that are kept open.
+const LATE_MAX: usize = 64;
 /// Linux's limit of symbolic links in one path.
 const LINKS_MAX: usize = 40;
 
@@ -46,8 +48,8 @@ pub(super) struct Resolver {
     root: OwnedFd,
     /// From the top down.
     lowers: Vec<OwnedFd>,
-    /// The last parent and the path in the archive that led to it.
-    last: Option<(Vec<u8>, Rc<Dir>)>,
+    /// Parents of late, by the paths in the archive that led to them. Each is an open file.
+    late: HashMap<Vec<u8>, Rc<Dir>>,
     /// Directories that were made on the way; taken by the caller.
     pub(super) implied: Vec<Implied>,
 }
@@ -69,7 +71,7 @@ impl Resolver {
     /// A resolver for the empty directory `root`, above `lowers` (lowest first).
     pub(super) fn new(root: &Path, lowers: &[PathBuf]) -> std::io::Result<Resolver> {
         let lowers = lowers.iter().rev().map(|dir| File::open(dir).map(OwnedFd::from)).collect::<Result<_, _>>()?;
-        Ok(Resolver { root: File::open(root)?.into(), lowers, last: None, implied: Vec::new() })
+        Ok(Resolver { root: File::open(root)?.into(), lowers, late: HashMap::new(), implied: Vec::new() })
     }
 
     /// The components of a path in an archive: absolute ones count from the image's root, as everywhere in the field.
@@ -94,15 +96,19 @@ impl Resolver {
     /// The directory in which an entry belongs, made with all its parents where it is missing.
     pub(super) fn parent(&mut self, entry: &[u8], components: &[&[u8]]) -> Result<Rc<Dir>, Failure> {
         let key = components.join(&b'/');
-        if let Some((last, dir)) = &self.last
-            && *last == key
-        {
+        if let Some(dir) = self.late.get(&key) {
             return Ok(dir.clone());
         }
         let (path, own) = self.walk(entry, components, true)?;
         let dir = self.open(path)?;
-        // What a lower layer's link decided is not kept: an entry of this layer may come to hide that link.
-        self.last = own.then(|| (key, dir.clone()));
+        // What a lower layer's link decided is not kept: an entry of this layer may come to hide that link. All else that
+        // led there is the layer's own by now, and nothing of that changes but by `forget`.
+        if own {
+            if self.late.len() == LATE_MAX {
+                self.late.clear();
+            }
+            self.late.insert(key, dir.clone());
+        }
         Ok(dir)
     }
 
@@ -114,7 +120,7 @@ impl Resolver {
 
     /// To be called when a directory or a link of the layer goes away.
     pub(super) fn forget(&mut self) {
-        self.last = None;
+        self.late.clear();
     }
 
     /// Opens a directory of the layer itself, by a path without links.
