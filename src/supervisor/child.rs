@@ -1,7 +1,7 @@
 //! A daemon's processes as its supervisor has them: an init in the daemon's sandbox, and the program that it runs.
 
 use super::init::{self, Start};
-use super::inside::{fail, tag};
+use super::inside::{fail, number, tag};
 use super::spec::Spec;
 use crate::sandbox::cgroup::Group;
 use crate::sandbox::{Failure, Namespaces, Program};
@@ -116,12 +116,11 @@ impl Child {
         let mut buffer = [0; 4096];
         let socket::Received::Message(size, sender) = receive(&self.socket, &mut buffer) else { return false };
         let (tag, body) = (buffer[0], &buffer[1.min(size)..size]);
-        let number = || std::str::from_utf8(body).ok()?.parse::<i32>().ok();
         match tag {
-            tag::INIT => self.init = number().unwrap_or(0),
+            tag::INIT => self.init = number(body).unwrap_or(0),
             tag::READY => self.ready = !self.running,
             tag::PROGRAM => self.program = sender,
-            tag::ENDED => self.exit = number().map(Exit::from_wait_status),
+            tag::ENDED => self.exit = number(body).map(Exit::from_wait_status),
             tag::FAILED => {
                 let odd = |_| Failure::new("EXEC_FAILED", "the program could not be started");
                 self.failure = Some(serde_json::from_slice(body).unwrap_or_else(odd));
@@ -138,9 +137,9 @@ impl Child {
         Some(exit)
     }
 
-    /// Asks the program to end. The init passes the signal on.
+    /// Has the init send its program a signal.
     pub fn signal(&self, signal: i32) {
-        let _ = process::kill(self.init, signal);
+        let _ = socket::send(&self.socket, format!("{}{signal}", char::from(tag::SIGNAL)).as_bytes());
     }
 
     /// Ends the pid namespace and all in it.

@@ -5,7 +5,7 @@
 //! ended too, as if the namespace went with it; but init and namespace stay for the next run. What they cost to make,
 //! the mounts above all, is so paid ahead: a restart is a fork and an execve(2).
 
-use super::inside::{fail, tag};
+use super::inside::{fail, number, tag};
 use crate::sandbox::cgroup::{self, Group};
 use crate::sandbox::ids::Ids;
 use crate::sandbox::{Failure, Program, exec, proc};
@@ -40,6 +40,10 @@ pub fn run(wanted: &Start<'_>, socket: &OwnedFd, null: &File, outputs: [&OwnedFd
 
 /// Makes this process an init, and gives where its signals are read.
 fn set_up(wanted: &Start<'_>, socket: &OwnedFd, null: &File, outputs: [&OwnedFd; 2]) -> io::Result<OwnedFd> {
+    // What it does to all that it sees, it must never do to the host.
+    if std::process::id() != 1 {
+        return Err(io::Error::other("the init is not the first process of a pid namespace"));
+    }
     // Nobody inside may take hold of our executable, which is the host's, by way of /proc/1 (CVE-2019-5736).
     process::not_dumpable()?;
     process::die_with_parent(libc::SIGKILL)?;
@@ -65,35 +69,46 @@ fn keep(wanted: &Start<'_>, signals: &OwnedFd) -> io::Result<Infallible> {
     socket::send(&socket, &[tag::READY])?;
     loop {
         set.clear();
-        let (told, signalled) = (set.add(&socket), set.add(signals));
+        let (_, signalled) = (set.add(&socket), set.add(signals));
         set.wait(None)?;
+        loop {
+            let mut message = [0; 16];
+            match socket::receive(&socket, &mut message) {
+                socket::Received::Message(size, _) => match (message[0], program) {
+                    (tag::START, None) => {
+                        program = start(wanted);
+                        if program.is_none() {
+                            tell_end(NOT_STARTED)?;
+                        }
+                        // The next thing that happens may be months away.
+                        memory::release_all();
+                    }
+                    (tag::SIGNAL, Some(program)) => {
+                        if let Some(signal) = number(&message[1..size]) {
+                            let _ = process::kill(program, signal);
+                        }
+                    }
+                    // Meant for a program that has ended meanwhile.
+                    _ => {}
+                },
+                socket::Received::Empty => break,
+                // The supervisor has ended, perhaps before this process could ask to end with it.
+                socket::Received::Closed => process::exit_now(0),
+            }
+        }
+        if !set.ready(signalled) {
+            continue;
+        }
         while let Some(signal) = signal::next(signals) {
             match program {
                 Some(program) if signal != libc::SIGCHLD => drop(process::kill(program, signal)),
                 _ => {}
             }
         }
-        if set.ready(signalled)
-            && let Some(status) = reap(program)
-        {
+        if let Some(status) = reap(program) {
             program = None;
             end_all();
             tell_end(status)?;
-        }
-        if set.ready(told) {
-            match socket::receive(&socket, &mut [0; 1]) {
-                socket::Received::Message(..) => {
-                    program = start(wanted);
-                    if program.is_none() {
-                        tell_end(NOT_STARTED)?;
-                    }
-                    // The next thing that happens may be months away.
-                    memory::release_all();
-                }
-                socket::Received::Empty => {}
-                // The supervisor has ended, perhaps before this process could ask to end with it.
-                socket::Received::Closed => process::exit_now(0),
-            }
         }
     }
 }
