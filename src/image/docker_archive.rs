@@ -161,8 +161,10 @@ fn descriptors(index: &[u8]) -> Vec<Digest> {
 
 /// The image that is meant, or why none is.
 fn choose<'e>(entries: &'e [Entry], wanted: Option<&str>, file: &str) -> Result<&'e Entry, String> {
-    let names: Vec<&str> =
+    let mut names: Vec<&str> =
         entries.iter().flat_map(|entry| entry.repo_tags.iter().flatten()).map(String::as_str).collect();
+    // Engines save several in no order.
+    names.sort_unstable();
     let has = match (entries.len(), names.is_empty()) {
         (0, _) => "no image".to_owned(),
         (count, true) => format!("{count} without a name, :@0 to :@{}", count - 1),
