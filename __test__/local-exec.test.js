@@ -4,6 +4,7 @@
 
 const { readFileSync } = require("node:fs")
 const path = require("node:path")
+const alien = require("@alienplatform/core")
 const { daemon, eventually, failure, isAlive, processesWith, stackOf, testBed, until } = require("./lib/bed.js")
 
 const bed = testBed()
@@ -12,7 +13,7 @@ let deployment
 
 beforeAll(async () => {
   image = await bed.image()
-  deployment = await bed.deploy(stackOf("beside", daemon("d", image, "print=up", "ready").memory("64Mi"), daemon("loops", image, "ready", "exit=1")))
+  deployment = await bed.deploy(stackOf("beside", daemon("d", image, "print=up", "ready").memory("64Mi")))
 })
 
 const inside = (...steps) => deployment.exec("d", ["/bin/daemon", ...steps, "exit=0"])
@@ -50,8 +51,10 @@ test("a name is looked up in the daemon's PATH; what is missing is named", async
 })
 
 test("beside a daemon that is not running it cannot be, and that is said", async () => {
-  await eventually(() => bed.one(deployment, "loops"), ({ state, pid }) => state === "crash-looping" && pid === undefined)
-  const error = await failure(deployment.exec("loops", ["/bin/daemon", "exit=0"]))
+  expect(await failure(bed.deploy(stackOf("loops", daemon("loops", image, "exit=1"))))).toMatchObject({ code: "DAEMON_NOT_UP" })
+  const looping = await alien.connect(bed.options({ name: "loops" }))
+  await eventually(() => bed.one(looping, "loops"), ({ state, pid }) => state === "crash-looping" && pid === undefined)
+  const error = await failure(looping.exec("loops", ["/bin/daemon", "exit=0"]))
   expect(error).toMatchObject({ code: "DAEMON_NOT_RUNNING", httpStatusCode: 409 })
 })
 

@@ -99,7 +99,7 @@ impl Engine {
     ) -> Result<Option<T>, Report> {
         match self.try_to(call).await {
             Ok(found) => Ok(Some(found)),
-            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(self.report(doing, &error)),
         }
     }
@@ -137,6 +137,16 @@ pub fn status(error: &Error) -> Option<u16> {
     match error {
         Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
         _ => None,
+    }
+}
+
+/// Whether an engine says that there is no such thing. Podman calls it an error of its own (500) where a container was
+/// removed while it was being asked about.
+fn is_missing(error: &Error) -> bool {
+    match error {
+        Error::DockerResponseServerError { status_code: 404, .. } => true,
+        Error::DockerResponseServerError { status_code: 500, message } => message.contains("no such container"),
+        _ => false,
     }
 }
 

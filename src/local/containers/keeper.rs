@@ -426,13 +426,25 @@ impl Keeper<'_> {
         let stands = container.last_exit().filter(|_| container.restart_count == 0);
         let (exit, until) = match stands {
             Some(exit) => (Some(exit), None),
-            None => match found::first_end(self.engine, container, began).await {
+            None => match self.told_end_of(container, began).await {
                 Some(past) => (Some(past.exit), Some(past.at)),
                 None => (container.last_exit(), None),
             },
         };
         let lines = logs::last_lines(self.engine, container, LAST_LINES, (began, until)).await;
         End { exit, lines, report: None }
+    }
+
+    /// What the engine's events tell of it: Podman writes them a little after the fact.
+    async fn told_end_of(&self, container: &Container, began: Duration) -> Option<found::Past> {
+        let patience = time::monotonic() + Duration::from_secs(2);
+        loop {
+            let told = found::first_end(self.engine, container, began).await;
+            if told.is_some() || time::monotonic() > patience {
+                return told;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     fn not_up(&self, end: End) -> Report {
