@@ -114,6 +114,10 @@ impl Supervisor {
         match own.as_ref().or(self.current.namespaces.as_ref()) {
             Some(namespaces) if stand_by => {
                 let child = self.init_of(&spec, namespaces)?;
+                // It may have been quicker to say so than the process that made it to say who it is.
+                if child.ready {
+                    return Ok(self.switch_to(spec, own, Some(child))?);
+                }
                 self.update = Some(Update { spec, caller, step: Step::Standing(own, child) });
                 Ok(())
             }
