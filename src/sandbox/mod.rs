@@ -2,11 +2,11 @@
 //!
 //! # Theory of operation
 //!
-//! A sandbox is built once and used for every version of the daemon that wants the same. [`build`] runs in a child of the supervisor:
-//! it makes user, mount, ipc and uts namespaces, mounts the image's layers with a writable top, `/dev`, `/sys`, `/tmp`
-//! and the daemon's own mounts, pivots into that, checks that the image's user and program exist, and then only has
-//! to stay until its parent has opened the namespaces ([`Namespaces`]). They live as long as those descriptors: no
-//! process needs to hold them, and nothing of them is visible on the host's mount table.
+//! A sandbox is built once and used for every version of the daemon that wants the same. [`build`] runs in a child of
+//! the supervisor: it makes user, mount, ipc and uts namespaces, mounts the image's layers with a writable top, `/dev`,
+//! `/sys`, `/tmp` and the daemon's own mounts, pivots into that, checks that the image's user and program exist, and then
+//! only has to stay until its parent has opened the namespaces ([`Namespaces`]). They live as long as those descriptors:
+//! no process needs to hold them, and nothing of them is visible on the host's mount table.
 //!
 //! For a version of the daemon, a child enters the namespaces and clones an init into a new pid namespace; the init makes
 //! its own copy of the mounts with a new `/proc` ([`proc`]) and forks the program, which gives up its rights and executes

@@ -67,14 +67,11 @@ pub fn launch(namespaces: &Namespaces, spec: &Spec, program: &Program, group: Op
                 reaped: false,
             };
             while child.init == 0 && child.listen(socket::receive_wait) {}
-            match (child.init, child.failure.take()) {
-                (0, Some(failure)) => Err(io::Error::other(failure.message)),
-                (0, None) => Err(io::Error::other("the process that starts the daemon ended early")),
-                (_, failure) => {
-                    child.failure = failure;
-                    Ok(child)
-                }
+            if child.init > 0 {
+                return Ok(child);
             }
+            let why = child.failure.take().map(|failure| failure.message);
+            Err(io::Error::other(why.unwrap_or_else(|| "the process that starts the daemon ended early".to_owned())))
         }
     }
 }
