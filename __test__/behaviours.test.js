@@ -362,10 +362,12 @@ describe.each(Object.entries(PLACES))("%s", (name, { missing, open, platform = n
 
       test("one that takes more memory than its own is killed alone, and status says why", async () => {
         const beside = up("takes", "beside", `eat=${96 * MIB}`, "print=eaten")
-        const stack = stackOf("takes", beside, hungry("takes", "catch", "count", "wait=1500"))
+        const stack = stackOf("takes", beside, hungry("takes", "catch", "count", "until=/hungry"))
         if (!(await hold(stack))) return
         const deployment = await place.deploy(stack)
         await until(deployment, "beside", /^eaten$/)
+        // The one that tells it may be killed with it.
+        await deployment.exec("d", ["/bin/daemon", "write=/hungry:now", "exit=0"]).catch(() => undefined)
         const { lastExit } = await eventually(() => status(deployment, "d"), ({ state, restarts, lastExit }) => restarts > 0 && lastExit !== undefined && state !== "stopped")
         expect(lastExit).toMatchObject({ signal: "SIGKILL", oom: place.oom })
         expect(await status(deployment, "beside")).toMatchObject({ state: "running", restarts: 0 })

@@ -11,7 +11,7 @@
 //! Takes:     `eat=BYTES` (memory, all of it really) `spin` (a processor, for ever)
 //! Signals:   `ignore=SIGNAL` `catch` (tells which signal came, exits with 0) `catch=MS` (takes so long over it)
 //! Processes: `orphan=TEXT` (a grandchild that sleeps, in a session of its own) `zombies=COUNT` (orphans that end)
-//! Time:      `wait=MS` `ready` (sd_notify(3)) `sleep`
+//! Time:      `wait=MS` `until=FILE` (it is there) `ready` (sd_notify(3)) `sleep`
 //! Itself:    `fork-ready` (READY=1 from a child)
 
 use std::ffi::{c_int, c_long};
@@ -275,6 +275,11 @@ fn main() {
                 }
             }
             "wait" => sleep(millis(with)),
+            "until" => {
+                while fs::symlink_metadata(with).is_err() {
+                    sleep(Duration::from_millis(20));
+                }
+            }
             "ready" => ready(),
             "fork-ready" => orphan(|| {
                 ready();
