@@ -1,4 +1,5 @@
-//! The layers of an image on their way into the store: downloaded side by side, unpacked from the lowest up.
+//! The layers of an image on their way into the store: downloaded side by side, unpacked from the lowest up, and named once
+//! they have reached the disk.
 
 use super::Progress;
 use super::digest::Digest;
@@ -8,9 +9,12 @@ use super::partial::Partial;
 use super::pull::{Listener, Located, Source, blocking};
 use super::registry::Registries;
 use super::store::{Session, Store};
-use super::unpack::{Blob, Target, unpack};
+use super::sync::Syncs;
+use super::unpack::{Blob, Lower, Target, unpack};
 use futures_util::future::try_join_all;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
@@ -33,10 +37,11 @@ impl Store {
         blocking(move || store.check_room(bytes.saturating_mul(copies))).await?;
         let arrivals = Arrivals::new(bytes, progress);
         let cancelled = CancelOnDrop::default();
+        let syncs = Syncs::of(&session.dir)?;
         let mut below: Option<oneshot::Receiver<()>> = None;
         let mut layers = Vec::new();
         for (index, layer) in located.layers.iter().enumerate() {
-            let (done, above) = oneshot::channel();
+            let (whole, above) = oneshot::channel();
             let job = LayerJob {
                 store: self,
                 source,
@@ -50,14 +55,12 @@ impl Store {
                 progress,
             };
             let lower = below.replace(above);
-            layers.push(async move {
-                job.run(lower).await?;
-                // The layer above may have failed and be gone.
-                let _ = done.send(());
-                Ok(())
-            });
+            let syncs = &syncs;
+            layers.push(async move { job.run(lower, whole, syncs).await });
         }
-        try_join_all(layers).await.map(|_: Vec<()>| ())
+        try_join_all(layers).await?;
+        let store = self.clone();
+        blocking(move || store.sync_names()).await
     }
 }
 
@@ -85,35 +88,70 @@ pub(super) struct Found<'a> {
 }
 
 impl<'a> LayerJob<'a> {
-    async fn run(&self, below: Option<oneshot::Receiver<()>>) -> Result<()> {
+    /// Makes the layer be in the store; `whole` is told as soon as another can be laid on it.
+    async fn run(&self, below: Option<oneshot::Receiver<()>>, whole: oneshot::Sender<()>, syncs: &Syncs) -> Result<()> {
         let Some((chain_id, below_ids)) = self.chain.split_last() else { return Ok(()) };
         // Another call in this process may be at the same layer.
         let turn = turn_at(self.store.layer_dir(chain_id));
         let _turn = turn.lock().await;
         if self.store.has_layer(chain_id) {
-            return wait_for(below).await;
+            wait_for(below).await?;
+            // The layer above may have failed and be gone.
+            let _ = whole.send(());
+            return Ok(());
         }
-        let dir = &self.session.dir;
         let Found { blob, arrived, place } = self.find(below_ids.len()).await?;
         wait_for(below).await?;
         (self.progress)(Progress::Unpacking { layer: self.chain.len(), layers: self.layers });
-        let lowers = below_ids.iter().map(|id| (self.store.layer_dir(id), self.store.owners_file(id))).collect();
-        let target =
-            Target { tree: dir.join(chain_id.hex()), owners: dir.join(format!("{}.owners", chain_id.hex())), lowers };
+        let lowers = below_ids.iter().map(|id| self.lower(id)).collect::<Result<_>>()?;
+        let target = Target { tree: self.half_made(chain_id), owners: self.half_made_owners(chain_id), lowers };
         let (store, place, chain_id) = (self.store.clone(), place.clone(), chain_id.clone());
         // Held until the thread is done, so that the folder is not removed under it.
         let (session, cancelled) = (self.session.clone(), self.cancelled.clone());
-        blocking(move || {
+        let (target, has_owners) = blocking(move || {
             let unpacked = unpack(&blob, &target, store.limits(), &place, &cancelled);
             // It stays for another try only where nobody wanted to wait for this one.
             if let Some(partial) = arrived.filter(|_| !matches!(unpacked, Err(Error::Cancelled))) {
                 partial.discard().map_err(|why| Error::store("remove", &blob.path, why))?;
             }
-            store.publish_layer(&target.tree, unpacked?.then_some(&target.owners), &chain_id)?;
+            drop(session);
+            Ok((target, unpacked?))
+        })
+        .await?;
+        let _ = whole.send(());
+        syncs.sync().await?;
+        let (store, session) = (self.store.clone(), self.session.clone());
+        blocking(move || {
+            store.publish_layer(&target.tree, has_owners.then_some(&target.owners), &chain_id)?;
             drop(session);
             Ok(())
         })
         .await
+    }
+
+    /// Where a layer is made.
+    fn half_made(&self, chain_id: &Digest) -> PathBuf {
+        self.session.dir.join(chain_id.hex())
+    }
+
+    fn half_made_owners(&self, chain_id: &Digest) -> PathBuf {
+        self.session.dir.join(format!("{}.owners", chain_id.hex()))
+    }
+
+    /// A layer below, which is whole: where it was made, or in the store, where it may be moved to just now.
+    fn lower(&self, id: &Digest) -> Result<Lower> {
+        let store = self.store;
+        let open = |made: PathBuf, kept: PathBuf| match File::open(made) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => File::open(kept),
+            opened => opened,
+        };
+        let tree = open(self.half_made(id), store.layer_dir(id));
+        let owners = match open(self.half_made_owners(id), store.owners_file(id)) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        };
+        let failed = |why| Error::store("open", &store.layer_dir(id), why);
+        Ok(Lower { tree: tree.map_err(failed)?, owners: owners.map_err(failed)? })
     }
 
     /// Has the layer's bytes, the `index`-th counted from the lowest, 0, on disk.

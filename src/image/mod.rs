@@ -45,6 +45,7 @@ mod pull;
 mod pull_docker;
 mod registry;
 mod store;
+mod sync;
 mod unpack;
 mod usage;
 

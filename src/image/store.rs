@@ -29,7 +29,7 @@ use super::manifest::ConfigDocument;
 use super::platform::Platform;
 use super::unpack::Limits;
 use super::usage::bytes_below;
-use rustix::fs::{FlockOperation, flock, fstat, syncfs};
+use rustix::fs::{FlockOperation, flock, fstat};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -288,13 +288,10 @@ impl Store {
         Ok(())
     }
 
-    /// Gives a layer that was unpacked in `session` its name.
-    ///
-    /// The whole file system is synced before: a rename may reach the disk before the data of the files below it,
-    /// and a layer of empty files would be taken for whole after a power cut.
+    /// Gives a layer that was unpacked in a session, and has reached the disk (see `sync`), its name. The name is on the
+    /// disk after [`Store::sync_names`].
     pub(super) fn publish_layer(&self, tree: &Path, owners: Option<&Path>, chain_id: &Digest) -> Result<()> {
         let target = self.layer_dir(chain_id);
-        File::open(tree).and_then(|dir| Ok(syncfs(dir)?)).map_err(|why| Error::store("sync", tree, why))?;
         let size = target.with_extension("size");
         fs::write(&size, bytes_below(tree).to_string()).map_err(|why| Error::store("write", &size, why))?;
         // The list goes first: a layer that has its name has its list.
@@ -304,12 +301,14 @@ impl Store {
         match fs::rename(tree, &target) {
             // Another process was faster; equal names mean equal contents.
             Err(why) if matches!(why.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(()),
-            Err(why) => Err(Error::store("write", &target, why)),
-            Ok(()) => {
-                let synced = File::open(&self.inner.layers).and_then(|dir| dir.sync_all());
-                synced.map_err(|why| Error::store("sync", &self.inner.layers, why))
-            }
+            renamed => renamed.map_err(|why| Error::store("write", &target, why)),
         }
+    }
+
+    /// Has the names of layers on the disk.
+    pub(super) fn sync_names(&self) -> Result<()> {
+        let synced = File::open(&self.inner.layers).and_then(|dir| dir.sync_all());
+        synced.map_err(|why| Error::store("sync", &self.inner.layers, why))
     }
 
     /// A place of this call's own for what is half made.

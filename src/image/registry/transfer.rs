@@ -10,8 +10,8 @@ use reqwest::header::CONTENT_RANGE;
 use tokio::sync::mpsc;
 use tokio_util::bytes::Bytes;
 
-/// How many pieces may wait for the disk; with hyper's largest one, 4 × 0.4 MB.
-const PIECES_WAITING: usize = 4;
+/// How many pieces may wait for the disk, of at most 0.4 MB (hyper): one is on its way there, and one from the network.
+const PIECES_WAITING: usize = 1;
 /// A try that brought this many bytes got somewhere: the count of tries begins anew.
 const PROGRESS: u64 = 1 << 20;
 

@@ -54,8 +54,16 @@ pub(super) struct Target {
     pub(super) tree: PathBuf,
     /// Where the owners are written that could not be given to the files.
     pub(super) owners: PathBuf,
-    /// The unpacked layers below, lowest first, each with its list of owners.
-    pub(super) lowers: Vec<(PathBuf, PathBuf)>,
+    /// The unpacked layers below, lowest first.
+    pub(super) lowers: Vec<Lower>,
+}
+
+/// An unpacked layer, open: it may be given its name in the store while another one is laid on it.
+#[derive(Debug)]
+pub(super) struct Lower {
+    pub(super) tree: File,
+    /// Its list of owners; without one all of it belongs to root.
+    pub(super) owners: Option<File>,
 }
 
 /// Why unpacking failed, before it is known to which image that happened.

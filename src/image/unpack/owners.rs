@@ -48,20 +48,17 @@ impl Owners {
                 out.write_all(if path.is_empty() { b"." } else { path })?;
                 out.write_all(&[0])?;
             }
-            out.into_inner().map_err(|why| why.into_error())?.sync_all()
+            out.flush()
         };
         write().map_err(|why: io::Error| Failure::write("write the owners of", b"", why))?;
         Ok(true)
     }
 }
 
-/// The owners that the list in `file` gives for `wanted` paths, as they stand there (`.` for the root). A layer without a list belongs to root.
-pub(super) fn look_up(file: &Path, wanted: &HashSet<&[u8]>) -> io::Result<Owners> {
+/// The owners that `list`, which has not been read yet, gives for `wanted` paths, as they stand there (`.` for the root).
+pub(super) fn look_up(list: &File, wanted: &HashSet<&[u8]>) -> io::Result<Owners> {
     let mut found = Owners::default();
-    let mut reader = match File::open(file) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(found),
-        opened => BufReader::new(opened?),
-    };
+    let mut reader = BufReader::new(list);
     let mut record = Vec::new();
     while reader.read_until(0, &mut record)? > 0 {
         let text = record.strip_suffix(&[0]).unwrap_or(&record);
@@ -104,7 +101,7 @@ mod tests {
         owners.forget(b"a");
         assert!(owners.write(&file).expect("writes"));
         let wanted = HashSet::from([&b"."[..], b"a", b"a/b", b"a-c", b"x \xff\n"]);
-        let found = look_up(&file, &wanted).expect("reads");
+        let found = look_up(&File::open(&file).expect("opens"), &wanted).expect("reads");
         let paths: Vec<&[u8]> = found.by_path.keys().map(|path| &path[..]).collect();
         assert_eq!(paths, [&b""[..], b"a-c", b"x \xff\n"]);
         assert!(found.by_path.values().all(|owner| *owner == (1000, 5)));

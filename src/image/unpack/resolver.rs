@@ -8,13 +8,13 @@
 //! not an escape. `RESOLVE_IN_ROOT` alone would not do: the kernel sees one layer, and `bin -> usr/bin` may be in
 //! another.
 
-use super::Failure;
+use super::{Failure, Lower};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, mkdirat, openat, openat2, statat};
 use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -69,8 +69,9 @@ enum Seen {
 
 impl Resolver {
     /// A resolver for the empty directory `root`, above `lowers` (lowest first).
-    pub(super) fn new(root: &Path, lowers: &[PathBuf]) -> std::io::Result<Resolver> {
-        let lowers = lowers.iter().rev().map(|dir| File::open(dir).map(OwnedFd::from)).collect::<Result<_, _>>()?;
+    pub(super) fn new(root: &Path, lowers: &[Lower]) -> std::io::Result<Resolver> {
+        let lowers =
+            lowers.iter().rev().map(|lower| lower.tree.try_clone().map(OwnedFd::from)).collect::<Result<_, _>>()?;
         Ok(Resolver { root: File::open(root)?.into(), lowers, late: HashMap::new(), implied: Vec::new() })
     }
 

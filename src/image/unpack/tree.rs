@@ -18,7 +18,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -55,14 +55,13 @@ impl<'a> Tree<'a> {
     pub(super) fn make(target: &'a Target, limits: &Limits) -> Result<Tree<'a>, Failure> {
         let failed = |why| Failure::write("make", b"", why);
         DirBuilder::new().mode(0o700).create(&target.tree).map_err(failed)?;
-        let lowers: Vec<PathBuf> = target.lowers.iter().map(|(dir, _)| dir.clone()).collect();
-        let resolver = Resolver::new(&target.tree, &lowers).map_err(|why| Failure::write("open", b"", why))?;
+        let resolver = Resolver::new(&target.tree, &target.lowers).map_err(|why| Failure::write("open", b"", why))?;
         // overlayfs takes the attributes of the image's root from the highest layer, so one that does not list it
         // passes on those below it.
         let root = really_root();
         let attributes = match target.lowers.last() {
-            Some((lower, _)) => {
-                let stat = rustix::fs::stat(lower).map_err(|why| Failure::write("read", b"", why))?;
+            Some(lower) => {
+                let stat = rustix::fs::fstat(&lower.tree).map_err(|why| Failure::write("read", b"", why))?;
                 lower_attributes(root, 0, &stat)
             }
             None => new_attributes(),
@@ -404,7 +403,9 @@ impl<'a> Tree<'a> {
             }
         }
         for (lower, paths) in wanted {
-            let Some((_, list)) = self.target.lowers.iter().rev().nth(lower) else { continue };
+            let Some(list) = self.target.lowers.iter().rev().nth(lower).and_then(|lower| lower.owners.as_ref()) else {
+                continue;
+            };
             let paths: HashSet<&[u8]> = paths.iter().map(|path| &path[..]).collect();
             let found =
                 owners::look_up(list, &paths).map_err(|why| Failure::write("read the owners below", b"", why))?;
