@@ -72,22 +72,48 @@ test.each([
   expect(JSON.parse(json.stdout)).toMatchObject({ error: { code: expect.any(String), message: expect.any(String) } })
 })
 
-test("what is made of TypeScript is kept for the next call, where nobody else can write", async () => {
-  const dir = folder({ "alien.ts": TS })
-  const home = path.join(bed.folder, "cache")
-  /** The deployment that is looked for, and not there. */
-  const named = async () => (await bed.cli(["status"], { cwd: dir, env: { XDG_CACHE_HOME: home } })).stderr.match(/"(\w+)"/)?.[1]
-  expect(await named()).toBe("s")
+/** The deployment that a command in a folder looks for, and does not find; what was made of the stack file is kept in `home`. */
+async function named(dir, home) {
+  const { stderr } = await bed.cli(["status"], { cwd: dir, env: { XDG_CACHE_HOME: home } })
+  return stderr.match(/"(\w+)"/)?.[1] ?? stderr
+}
+
+test.each([
+  ["that imports the package alone", TS, /\.json$/],
+  ["that imports its neighbours", `import "./beside"\n${TS}`, /\.mjs$/],
+])("what is made of a TypeScript file %s is kept for the next call, where nobody else can write", async (_, text, entry) => {
+  const dir = folder({ "alien.ts": text, "beside.ts": "export {}" })
+  const home = path.join(dir, "cache")
+  expect(await named(dir, home)).toBe("s")
   const kept = path.join(home, "alien/stacks")
   expect(fs.statSync(kept).mode & 0o777).toBe(0o700)
-  const [file] = fs.readdirSync(kept).map((name) => path.join(kept, name))
-  fs.writeFileSync(file, fs.readFileSync(file, "utf8").replace(/Stack\("s"\)/, 'Stack("kept")'))
-  expect(await named()).toBe("kept")
+  for (const file of fs.readdirSync(kept).filter((name) => entry.test(name)).map((name) => path.join(kept, name))) {
+    const before = fs.readFileSync(file, "utf8")
+    // Of an entry that holds its source as well, the code: it comes last.
+    const [from, to] = file.endsWith(".json") ? ['Stack(\\"s\\")', 'Stack(\\"kept\\")'] : ['Stack("s")', 'Stack("kept")']
+    const at = before.lastIndexOf(from)
+    if (at >= 0) fs.writeFileSync(file, before.slice(0, at) + to + before.slice(at + from.length))
+  }
+  expect(await named(dir, home)).toBe("kept")
   fs.chmodSync(kept, 0o777)
-  expect(await named()).toBe("s")
+  expect(await named(dir, home)).toBe("s")
   fs.chmodSync(kept, 0o700)
-  fs.writeFileSync(path.join(dir, "alien.ts"), TS.replace('Stack("s")', 'Stack("changed")'))
-  expect(await named()).toBe("changed")
+  fs.writeFileSync(path.join(dir, "alien.ts"), text.replace('Stack("s")', 'Stack("changed")'))
+  expect(await named(dir, home)).toBe("changed")
+})
+
+test("what a kept stack file takes from elsewhere is taken anew at each call, and its errors keep their places", async () => {
+  const home = path.join(bed.folder, "kept")
+  const beside = folder({ "alien.ts": `import { id } from "./name"\nimport * as alien from "@alienplatform/core"\nexport default new alien.Stack(id).build()`, "name.ts": `export const id: string = "one"` })
+  expect(await named(beside, home)).toBe("one")
+  fs.writeFileSync(path.join(beside, "name.ts"), `export const id: string = "two"`)
+  expect(await named(beside, home)).toBe("two")
+  const reads = folder({ "alien.ts": `import { readFileSync } from "node:fs"\nimport path from "node:path"\nimport alien, { Stack } from "@alienplatform/core"\nconst id: string = readFileSync(path.join(__dirname, "name"), "utf8")\nif (id === "bad" || Stack !== alien.Stack) throw new Error("no luck")\nexport default new alien.Stack(id).build()`, name: "one" })
+  expect(await named(reads, home)).toBe("one")
+  fs.writeFileSync(path.join(reads, "name"), "two")
+  expect(await named(reads, home)).toBe("two")
+  fs.writeFileSync(path.join(reads, "name"), "bad")
+  expect(await named(reads, home)).toMatch(/^error: alien\.ts throws Error: no luck\n  at alien\.ts:5:\d+\n$/)
 })
 
 test("leaves nothing beside the file", async () => {

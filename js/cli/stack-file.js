@@ -7,6 +7,7 @@ const os = require("node:os")
 const path = require("node:path")
 const { AlienError } = require("../errors.js")
 const { BUILDER } = require("../raw.js")
+const { keep, runKept } = require("./kept-stack.js")
 
 const NAMES = ["alien.ts", "alien.mts", "alien.js", "alien.mjs"]
 
@@ -74,6 +75,12 @@ function cache() {
 }
 
 async function evaluate(file, fsCache) {
+  try {
+    const kept = fsCache && (await runKept(fsCache, file))
+    if (kept) return kept
+  } catch (error) {
+    throw explain(error, file)
+  }
   const { createJiti } = require("jiti")
   const self = path.resolve(__dirname, "../..")
   const jiti = createJiti(file, {
@@ -84,7 +91,9 @@ async function evaluate(file, fsCache) {
     interopDefault: false,
   })
   try {
-    return await jiti.import(file)
+    const exported = await jiti.import(file)
+    if (fsCache) keep(fsCache, file, (source) => jiti.transform({ source, filename: file, ts: true, async: true }))
+    return exported
   } catch (error) {
     // A full disk, say.
     if (fsCache && error?.path?.startsWith?.(fsCache)) return evaluate(file, false)
