@@ -33,6 +33,15 @@ pub struct DaemonDir<'a> {
     pub id: &'a str,
 }
 
+/// From when on a daemon's being up counts.
+#[derive(Clone, Copy)]
+enum Since {
+    /// Since its supervisor took up the version, for whose first time we wait.
+    TakenUp,
+    /// It has to be up once more.
+    Now,
+}
+
 impl DaemonDir<'_> {
     /// The folder.
     pub fn path(&self) -> PathBuf {
@@ -74,7 +83,7 @@ impl DaemonDir<'_> {
             })
             .await?;
         let mut conversation = self.talk(Op::Watch).await?;
-        match self.until_up(&mut conversation, document, &began).await {
+        match self.until_up(&mut conversation, document, &began, Since::TakenUp).await {
             Err(error) if cannot_ever_run(&error.code) => {
                 self.remove(&Events::ignored()).await?;
                 Err(error)
@@ -108,7 +117,7 @@ impl DaemonDir<'_> {
         self.helper.scan().await?;
         events.resource(self.id, action, "updating", None);
         let mut conversation = self.ask_to_update(document).await?;
-        self.until_up(&mut conversation, document, &began).await?;
+        self.until_up(&mut conversation, document, &began, Since::TakenUp).await?;
         events.resource(self.id, action, "running", None);
         Ok(())
     }
@@ -177,7 +186,7 @@ impl DaemonDir<'_> {
             // Nobody kept it: once somebody does, it is started without being asked for.
             None => self.talk(Op::Watch).await?,
         };
-        self.until_up(&mut conversation, &document, &began)
+        self.until_up(&mut conversation, &document, &began, Since::Now)
             .await
             .map_err(|error| error.with("path", dir.display().to_string()))?;
         events.resource(self.id, action, "running", None);
@@ -205,7 +214,8 @@ impl DaemonDir<'_> {
         let Some(document) = self.document() else { return Ok(()) };
         let began = time::rfc3339(time::wall());
         let mut conversation = self.talk(Op::Watch).await?;
-        self.until_up(&mut conversation, &document, &began).await.map_err(|error| error.with("daemon", self.id))
+        let up = self.until_up(&mut conversation, &document, &began, Since::Now).await;
+        up.map_err(|error| error.with("daemon", self.id))
     }
 
     /// Stops the daemon and removes its folder; returns once it is gone.
@@ -259,7 +269,13 @@ impl DaemonDir<'_> {
     }
 
     /// Follows the daemon until it is up or has failed.
-    async fn until_up(&self, conversation: &mut Conversation, document: &Document, began: &str) -> Result<(), Report> {
+    async fn until_up(
+        &self,
+        conversation: &mut Conversation,
+        document: &Document,
+        began: &str,
+        since: Since,
+    ) -> Result<(), Report> {
         let version = &document.run.version;
         // The former version's last words come after the update has begun.
         let mut began = began.to_owned();
@@ -294,6 +310,8 @@ impl DaemonDir<'_> {
             }
             match status.state {
                 Phase::Running => return Ok(()),
+                // It was up, and ended before we came to look.
+                Phase::CrashLooping if status.was_up && matches!(since, Since::TakenUp) => return Ok(()),
                 Phase::CrashLooping => return Err(self.not_up(&status, &began)),
                 _ => {}
             }

@@ -104,6 +104,9 @@ pub struct Status {
     pub rolled_back: Option<RolledBack>,
     /// The running spec's `version`.
     pub version: String,
+    /// Whether that version has been up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_up: bool,
     /// The image as it was declared.
     pub image: String,
     /// The image's manifest digest.

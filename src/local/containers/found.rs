@@ -207,6 +207,8 @@ pub async fn status(
         unlimited: unlimited(engine, run).await?,
         rolled_back,
         version: run.version.clone(),
+        // An engine's own settling says so.
+        was_up: false,
         image: run.image.clone(),
         digest: run.digest.clone(),
     })

@@ -28,6 +28,7 @@ impl Supervisor {
             unlimited: self.limited.failure.clone(),
             rolled_back: self.rolled_back.clone(),
             version: spec.version.clone(),
+            was_up: self.state.good_version.as_ref() == Some(&spec.version),
             image: spec.image.clone(),
             digest: spec.digest.clone(),
         }))
