@@ -86,6 +86,7 @@ pub fn forget(layout: &Layout, name: &str) -> Result<(), Report> {
     let dir = layout.deployment(name);
     let random = crate::sys::process::random_name().map_err(|error| unusable(&dir, &error))?;
     let aside = dir.with_file_name(format!(".{name}-{random}"));
+    // Another call may be quicker to remove it: see `sweep`.
     fs::rename(&dir, &aside).and_then(|()| fs::remove_dir_all(&aside)).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => Ok(()),
         _ => Err(unusable(&dir, &error)),
@@ -111,7 +112,8 @@ pub fn entry_names(dir: &std::path::Path) -> Vec<String> {
 /// Removes what is half-made, or half-removed. To be called by who holds the lock: it is nobody's any more.
 fn sweep(layout: &Layout, name: &str) {
     let at_once = Duration::ZERO;
-    sweep_files(&layout.root().join("deployments"), &[&format!(".{name}-")], at_once);
+    // Whichever deployment it was of, which may never be deployed again: whoever is about to remove it as well wants it gone.
+    sweep_files(&layout.root().join("deployments"), &["."], at_once);
     let daemons = layout.daemons(name);
     for dir in [&layout.deployment(name), &layout.resources(name), &daemons, &layout.containers(name)] {
         sweep_files(dir, &["."], at_once);
