@@ -4,10 +4,14 @@
 
 use alien_core::sandbox::{copy, ids, own, probe};
 use alien_core::supervisor::{Work, exec, go_on, handover, scanner, supervise};
+use alien_core::sys::heap::Heap;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+
+#[global_allocator]
+static HEAP: Heap = Heap;
 
 const USAGE: &str = "usage:
   alien-supervisor scan STATE_DIR             keep every daemon of a state directory; detaches

@@ -5,6 +5,7 @@ use super::inside::{fail, number, tag};
 use super::spec::Spec;
 use crate::sandbox::cgroup::Group;
 use crate::sandbox::{Failure, Namespaces, Program};
+use crate::sys::memory::Stack;
 use crate::sys::process::{self, Exit, Fork, Pid};
 use crate::sys::{Context, socket};
 use std::fs::File;
@@ -86,14 +87,14 @@ fn enter_and_clone(
 ) -> io::Result<()> {
     namespaces.enter().context(|| "enter the sandbox".to_owned())?;
     let null = File::options().read(true).write(true).open("/dev/null").context(|| "open /dev/null".to_owned())?;
-    match process::clone(libc::CLONE_NEWPID | libc::CLONE_PARENT).context(|| "make a pid namespace".to_owned())? {
-        Fork::Child => init::run(start, socket, &null, outputs),
-        Fork::Parent(pid) => {
-            let mut message = vec![tag::INIT];
-            message.extend_from_slice(pid.to_string().as_bytes());
-            socket::send(socket, &message)
-        }
-    }
+    let mut stack = Stack::new(init::STACK)?;
+    let lowest = stack.lowest();
+    let flags = libc::CLONE_NEWPID | libc::CLONE_PARENT;
+    let pid = process::clone_onto(&mut stack, flags, || init::run(start, socket, &null, outputs, lowest));
+    let pid = pid.context(|| "make a pid namespace".to_owned())?;
+    let mut message = vec![tag::INIT];
+    message.extend_from_slice(pid.to_string().as_bytes());
+    socket::send(socket, &message)
 }
 
 impl Child {

@@ -11,7 +11,7 @@ use crate::sandbox::ids::Ids;
 use crate::sandbox::{Failure, Program, exec, proc};
 use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Pid};
-use crate::sys::{Context, memory, signal, socket};
+use crate::sys::{Context, heap, memory, signal, socket};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
@@ -19,6 +19,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Where the socket to the supervisor is from here on.
 const SOCKET: i32 = 3;
+
+/// Bytes of its stack.
+pub const STACK: usize = 512 * 1024;
 
 /// The wait status of a shell's child that could not be executed: code 127.
 const NOT_STARTED: i32 = 127 << 8;
@@ -31,9 +34,18 @@ pub struct Start<'a> {
     pub group: Option<&'a Group>,
 }
 
-/// Runs the init; starts the program as its child whenever the supervisor says so. Never returns.
-pub fn run(wanted: &Start<'_>, socket: &OwnedFd, null: &File, outputs: [&OwnedFd; 2]) -> ! {
-    let Err(error) = set_up(wanted, socket, null, outputs).and_then(|signals| keep(wanted, &signals));
+/// Runs the init, on a stack of its own that ends at `lowest`; starts the program as its child whenever the supervisor says
+/// so. Never returns.
+pub fn run(wanted: &Start<'_>, socket: &OwnedFd, null: &File, outputs: [&OwnedFd; 2], lowest: usize) -> ! {
+    let kept = set_up(wanted, socket, null, outputs).and_then(|signals| {
+        // It stays, and of its supervisor's memory needs these alone.
+        heap::begin_anew()?;
+        let (program, ids) = (wanted.program.clone(), wanted.ids.clone());
+        // SAFETY: the rest is with those who called, to whom this process never returns.
+        unsafe { heap::leave_behind()? };
+        keep(&program, &ids, &signals, lowest)
+    });
+    let Err(error) = kept;
     say(&error.into());
     process::exit_now(127)
 }
@@ -62,26 +74,31 @@ fn set_up(wanted: &Start<'_>, socket: &OwnedFd, null: &File, outputs: [&OwnedFd;
 }
 
 /// Starts the program when told to, reaps, and passes signals on.
-fn keep(wanted: &Start<'_>, signals: &OwnedFd) -> io::Result<Infallible> {
+fn keep(wanted: &Program, ids: &Ids, signals: &OwnedFd, lowest: usize) -> io::Result<Infallible> {
     let socket = Descriptor(SOCKET);
     let mut program = None;
     let mut set = PollSet::default();
+    let (_, signalled) = (set.add(&socket), set.add(signals));
+    let needed = heap::mark();
     socket::send(&socket, &[tag::READY])?;
     loop {
-        set.clear();
-        let (_, signalled) = (set.add(&socket), set.add(signals));
         set.wait(None)?;
         loop {
             let mut message = [0; 16];
             match socket::receive(&socket, &mut message) {
                 socket::Received::Message(size, _) => match (message[0], program) {
                     (tag::START, None) => {
-                        program = start(wanted);
+                        program = start(wanted, ids);
                         if program.is_none() {
                             tell_end(NOT_STARTED)?;
                         }
                         // The next thing that happens may be months away.
-                        memory::release_all();
+                        memory::release_code();
+                        // SAFETY: of what was allocated since, nothing is left, and below is nothing but this stack.
+                        unsafe {
+                            heap::forget_since(needed);
+                            memory::release_stack(lowest);
+                        }
                     }
                     (tag::SIGNAL, Some(program)) => {
                         if let Some(signal) = number(&message[1..size]) {
@@ -134,8 +151,8 @@ fn end_all() {
 }
 
 /// Starts the program; says why where that cannot even be tried.
-fn start(wanted: &Start<'_>) -> Option<Pid> {
-    let started = exec::prepare(wanted.program, wanted.ids).and_then(|ready| {
+fn start(wanted: &Program, ids: &Ids) -> Option<Pid> {
+    let started = exec::prepare(wanted, ids).and_then(|ready| {
         let pid = process::spawn(|| {
             unsafe { libc::setsid() };
             let _ = socket::send(&Descriptor(SOCKET), &[tag::PROGRAM]);

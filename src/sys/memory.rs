@@ -11,43 +11,57 @@ unsafe extern "C" {
     static etext: u8;
 }
 
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 
-/// Gives back what this process needed and needs no more: free heap, and the pages of its own code, which the kernel
-/// maps again from the page cache one by one as they are used.
+/// Gives back what this process needed and needs no more: free heap, and the pages of its own code.
 pub fn release() {
+    // SAFETY: only what is free is given back.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
+    release_code();
+}
+
+/// Gives back the pages of this process's own code, which the kernel maps again from the page cache one by one as they are used.
+pub fn release_code() {
     // SAFETY: only the addresses of the linker's symbols are used, and code is never written to, so that dropping its
     // pages loses nothing.
-    unsafe {
-        #[cfg(target_env = "gnu")]
-        libc::malloc_trim(0);
-        forget((&raw const __executable_start).addr().next_multiple_of(PAGE), (&raw const etext).addr());
-    }
+    unsafe { forget((&raw const __executable_start).addr(), (&raw const etext).addr()) };
 }
 
-/// The same for a process of one thread, whose stack keeps what deeper calls have left behind, too.
+/// All that [`release`] does, for a process of one thread, whose stack keeps what deeper calls have left behind, too.
 pub fn release_all() {
-    /// How deep a call may have been, and how much of that is left alone: what is called from here needs some.
+    /// How deep a call may have been.
     const DEEPEST: usize = 256 * 1024;
-    const NEAR: usize = PAGE;
     release();
     let here = 0u8;
-    let here = (&raw const here).addr();
     // SAFETY: nothing is below the end of the only stack. That may be nearer than the deepest call: the kernel passes over
     // what is not mapped.
-    unsafe { forget((here - DEEPEST).next_multiple_of(PAGE), here - NEAR) };
+    unsafe { release_stack((&raw const here).addr() - DEEPEST) };
 }
 
-/// Drops the whole pages up to `end`.
-unsafe fn forget(begin: usize, end: usize) {
-    let end = end & !(PAGE - 1);
+/// Gives back what deeper calls have left of this process's stack.
+///
+/// # Safety
+/// There is nothing but this stack between `lowest` and where it is now.
+pub unsafe fn release_stack(lowest: usize) {
+    /// How much is left alone: what is called from here needs some.
+    const NEAR: usize = 1024;
+    let here = 0u8;
+    unsafe { forget(lowest, (&raw const here).addr() - NEAR) };
+}
+
+/// Drops the whole pages from `begin` to `end`.
+pub(super) unsafe fn forget(begin: usize, end: usize) {
+    let (begin, end) = (begin.next_multiple_of(PAGE), end & !(PAGE - 1));
     if begin < end {
         unsafe { libc::madvise(std::ptr::without_provenance_mut(begin), end - begin, libc::MADV_DONTNEED) };
     }
 }
 
 /// Pages of memory that belong to their value alone.
-fn map(size: usize) -> io::Result<NonNull<u8>> {
+pub(super) fn map(size: usize) -> io::Result<NonNull<u8>> {
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: a new mapping, at an address of the kernel's choice.
     let start = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, flags, -1, 0) };
@@ -57,7 +71,7 @@ fn map(size: usize) -> io::Result<NonNull<u8>> {
     NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
-/// A stack for a process that shares our memory.
+/// A stack for a process that is to begin on another one than ours.
 pub struct Stack {
     start: NonNull<u8>,
     size: usize,
@@ -69,6 +83,11 @@ impl Stack {
         Ok(Stack { start: map(size)?, size })
     }
 
+    /// The address of its last byte to be used.
+    pub fn lowest(&self) -> usize {
+        self.start.as_ptr().addr()
+    }
+
     /// Where it begins: it grows downwards.
     pub fn top(&mut self) -> *mut libc::c_void {
         // SAFETY: one past the end of the mapping.
@@ -78,7 +97,7 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and who was given its top has a memory of its own by now.
+        // SAFETY: the mapping is ours, and who was given its top has memory of its own by now.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
     }
 }

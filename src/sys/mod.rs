@@ -4,6 +4,7 @@
 //! the helper is what stays resident: see `supervisor`.
 
 pub mod file;
+pub mod heap;
 pub mod memory;
 pub mod mount;
 pub mod path;

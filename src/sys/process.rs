@@ -1,5 +1,6 @@
 //! Processes: fork, clone into namespaces, wait, pidfds, and what a process may still do.
 
+use super::memory::Stack;
 use super::{check, check_long};
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsString};
@@ -59,6 +60,13 @@ fn clone3(mut args: libc::clone_args) -> io::Result<Fork> {
     }
 }
 
+/// Forks into the namespaces of `flags`, with `run` on a stack of its own; what it gives back is the exit code. With
+/// `CLONE_PARENT` the new process is a sibling.
+pub fn clone_onto<F: FnMut() -> i32>(stack: &mut Stack, flags: libc::c_int, mut run: F) -> io::Result<Pid> {
+    // SAFETY: the child has a copy of our memory, and with it one of the closure; see `fork`.
+    unsafe { clone_with(stack, flags, &mut run) }
+}
+
 /// The stack of a child that is to begin with [`spawn`].
 const STACK: usize = 128 * 1024;
 
@@ -68,14 +76,22 @@ const STACK: usize = 128 * 1024;
 ///
 /// What `become_program` allocates and does not free before it becomes a program, this process has lost.
 pub fn spawn<F: FnMut() -> i32>(mut become_program: F) -> io::Result<Pid> {
-    extern "C" fn enter<F: FnMut() -> i32>(become_program: *mut libc::c_void) -> libc::c_int {
-        // SAFETY: it is the closure below, which lives as long as its owner waits.
-        unsafe { (*become_program.cast::<F>())() }
-    }
-    let mut stack = super::memory::Stack::new(STACK)?;
+    let mut stack = Stack::new(STACK)?;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: this process has one thread, which waits: nobody but the child uses its memory until it has one of its own.
-    check(unsafe { libc::clone(enter::<F>, stack.top(), flags, (&raw mut become_program).cast()) })
+    unsafe { clone_with(&mut stack, flags, &mut become_program) }
+}
+
+/// clone(2), as the C library has it.
+///
+/// # Safety
+/// `run` can be called for as long as the child lives or has not become a program.
+unsafe fn clone_with<F: FnMut() -> i32>(stack: &mut Stack, flags: libc::c_int, run: &mut F) -> io::Result<Pid> {
+    extern "C" fn enter<F: FnMut() -> i32>(run: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: it is what `clone_with` was given.
+        unsafe { (*run.cast::<F>())() }
+    }
+    check(unsafe { libc::clone(enter::<F>, stack.top(), flags, (&raw mut *run).cast()) })
 }
 
 /// Ends this process at once, without running destructors that belong to its parent.
