@@ -169,3 +169,14 @@ test("beside a scanner that is there it waits, and takes its place when that end
   expect((await second.ended).code).toBe(0)
   expect([isAlive(pid), tree.scanner(), child.killed]).toEqual([false, undefined, false])
 })
+
+test("the end of the session that they were begun in is nothing to scanner and supervisors", async () => {
+  const deployment = await bed.deploy(stackOf("hung-up", daemon("d", image, "count", "ready")))
+  const [scanner, supervisor, { pid }] = [tree.scanner(), tree.supervisor("hung-up", "d"), await bed.one(deployment, "d")]
+  // systemd.kill(5), SendSIGHUP=.
+  for (const one of [scanner, supervisor]) process.kill(one, "SIGHUP")
+  // One that is killed by it is so before it answers.
+  await deployment.restart("d")
+  await eventually(() => bed.one(deployment, "d"), (one) => one.state === "running" && one.pid !== pid)
+  expect([tree.scanner(), tree.supervisor("hung-up", "d")]).toEqual([scanner, supervisor])
+})
