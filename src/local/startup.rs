@@ -164,6 +164,17 @@ fn run(startup: &mut Startup, commands: Vec<String>, here: bool) -> Result<(), R
     Err(Report::new("STARTUP_FAILED", said.join("\n")).with("path", startup.path.display().to_string()).hint(hint))
 }
 
+/// What systemd knows of a unit, as lines of `NAME=VALUE`; nothing where it cannot be asked.
+pub fn known(unit: &str, is_root: bool) -> Vec<String> {
+    let mut process = Command::new("systemctl");
+    if !is_root {
+        process.arg("--user").envs(of_account());
+    }
+    process.args(["show", "--property=LoadState,UnitFileState,ActiveState,FragmentPath", unit]).stdin(Stdio::null());
+    let said = process.output().map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&said).lines().map(str::to_owned).collect()
+}
+
 /// Whether systemd has `DelegateSubgroup=`, which is of version 254; where there is none to ask, that of another machine will.
 fn has_subgroups() -> bool {
     let said = Command::new("systemctl").arg("--version").stdin(Stdio::null()).output();
