@@ -28,8 +28,8 @@ async function doctor(...args) {
   return { code, mended, bad: Object.fromEntries(bad.map(({ id, issues }) => [id, issues.map(({ message }) => message)])) }
 }
 
-// What this machine or account cannot do is no fault of the tree's.
-const known = ["limits", "sandbox", ...(manyUsers() ? [] : ["users"])]
+// What this machine or account cannot do, or starts with, is no fault of the tree's.
+const known = ["limits", "sandbox", "startup", ...(manyUsers() ? [] : ["users"])]
 const well = { code: 0, mended: [], bad: {} }
 
 /** Stops a process, and waits until it is. */

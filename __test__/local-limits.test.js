@@ -81,6 +81,14 @@ enforced("the program, and all that it starts, is in a group of its own, and see
   for (const { pid } of outside) expect(dirs.flatMap((dir) => readFileSync(path.join(dir, "cgroup.procs"), "utf8").split("\n"))).not.toContain(`${pid}`)
 })
 
+enforced("a share of the processor alone holds too", async () => {
+  const deployment = await bed.deploy(stackOf("share", daemon("d", image, "ready").cpu("250m")))
+  const { pid, conditions } = await bed.one(deployment, "d")
+  const dirs = groups(deployment)
+  expect(dirs.map((dir) => readFileSync(path.join(dir, "cgroup.procs"), "utf8").trim().split("\n").includes(`${pid}`))).toEqual([true])
+  expect([said(dirs, "cpu.shares", "cpu.weight"), conditions.some(({ type }) => type === "LimitsEnforced")]).toEqual([said(dirs, "cpu.shares") === undefined ? "25" : "256", false])
+})
+
 enforced("limits change with a deploy, and outlive a restart and the supervisor's death", async () => {
   const wanted = (size) => stackOf("changing", size === undefined ? daemon("d", image, "ready") : daemon("d", image, "ready").memory(size))
   const most = () => said(groups(deployment), "memory.limit_in_bytes", "memory.max")

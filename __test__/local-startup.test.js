@@ -4,6 +4,7 @@
 
 const { spawnSync } = require("node:child_process")
 const fs = require("node:fs")
+const os = require("node:os")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
 const { allLines, daemon, eventually, has, isAlive, isRoot, needs, processesWith, stackOf, startCli, testBed, until, where } = require("./lib/bed.js")
@@ -35,7 +36,7 @@ describe("the unit", () => {
     expect([of("Restart"), of("KillMode"), of("Delegate"), of("OOMPolicy"), of("TasksMax")].flat()).toEqual(["always", "process", "yes", "continue", "infinity"])
     expect(of("WantedBy")).toEqual([isRoot ? "multi-user.target" : "default.target"])
     expect(stderr).toMatch(isRoot ? /\/etc\/systemd\/system\/alien-\w+\.service/ : /systemd\/user\/alien-\w+\.service/)
-    expect(stderr.includes("loginctl enable-linger")).toBe(!isRoot)
+    expect(stderr.includes(`loginctl enable-linger ${os.userInfo().username}`)).toBe(!isRoot)
     expect(stderr).toContain(isRoot ? "systemctl enable --now alien-" : "systemctl --user enable --now alien-")
     // What it runs is there.
     fs.accessSync(words(of("ExecStart")[0])[0], fs.constants.X_OK)
@@ -47,7 +48,7 @@ describe("the unit", () => {
     const { path: file, text, done, left } = JSON.parse(installed.stdout)
     expect(path.dirname(file)).toBe(units())
     expect([fs.readFileSync(file, "utf8"), fs.statSync(file).mode & 0o777, done]).toEqual([text, 0o644, []])
-    expect(left[1]).toContain(`enable --now ${path.basename(file)}`)
+    expect(left.at(-1)).toContain(`enable --now ${path.basename(file)}`)
     // Twice is once.
     expect((await bed.cli(["startup", "--install", "--unit-dir", units()])).code).toBe(0)
     expect(fs.readdirSync(units())).toEqual([path.basename(file)])
@@ -168,4 +169,15 @@ test("beside a scanner that is there it waits, and takes its place when that end
   second.child.kill("SIGTERM")
   expect((await second.ended).code).toBe(0)
   expect([isAlive(pid), tree.scanner(), child.killed]).toEqual([false, undefined, false])
+})
+
+test("the end of the session that they were begun in is nothing to scanner and supervisors", async () => {
+  const deployment = await bed.deploy(stackOf("hung-up", daemon("d", image, "count", "ready")))
+  const [scanner, supervisor, { pid }] = [tree.scanner(), tree.supervisor("hung-up", "d"), await bed.one(deployment, "d")]
+  // systemd.kill(5), SendSIGHUP=.
+  for (const one of [scanner, supervisor]) process.kill(one, "SIGHUP")
+  // One that is killed by it is so before it answers.
+  await deployment.restart("d")
+  await eventually(() => bed.one(deployment, "d"), (one) => one.state === "running" && one.pid !== pid)
+  expect([tree.scanner(), tree.supervisor("hung-up", "d")]).toEqual([scanner, supervisor])
 })

@@ -114,8 +114,9 @@ tops of former versions, and programs of other versions of this package. Safe be
       --dry-run            only say what would be removed`,
   doctor: `alien doctor [options]
 
-Checks whether this machine can do all that daemons may need, and whether each is kept and up. A tree that is gone, stopped
-or stuck is started again, and what killed calls left half-made is removed. Exits 1 if something is wrong that it cannot mend.
+Checks whether this machine can do all that daemons may need, whether each is kept and up, and whether they come back after
+a reboot. A tree that is gone, stopped or stuck is started again, and what killed calls left half-made is removed. Exits 1 if
+something is wrong that it cannot mend.
 
       --dry-run            only say what would be mended`,
   startup: `alien startup [options]

@@ -25,6 +25,19 @@ fn installed(program: &str) -> bool {
     ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"].iter().any(|dir| Path::new(dir).join(program).exists())
 }
 
+/// The name of the calling user, as the machine's name service has it; the number where that has none.
+pub fn current() -> String {
+    let (uid, mut buffer) = (unsafe { libc::geteuid() }, vec![0; 64 * 1024]);
+    let (mut entry, mut found) = (unsafe { std::mem::zeroed::<libc::passwd>() }, std::ptr::null_mut());
+    // SAFETY: all of it outlives the call, and the buffer is as long as is said.
+    unsafe { libc::getpwuid_r(uid, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found) };
+    if found.is_null() {
+        return uid.to_string();
+    }
+    // SAFETY: the name is a terminated string in the buffer.
+    unsafe { std::ffi::CStr::from_ptr(entry.pw_name) }.to_string_lossy().into_owned()
+}
+
 fn name_of(uid: u32, passwd: &str) -> Option<String> {
     let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
     entry.into_iter().find(|fields| fields.get(2).is_some_and(|id| id.parse() == Ok(uid))).map(|f| f[0].to_owned())

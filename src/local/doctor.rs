@@ -4,7 +4,7 @@ use super::control::{self, UNRESPONSIVE};
 use super::deployment::entry_names;
 use super::helper::Helper;
 use super::layout::Layout;
-use super::{limits, observe};
+use super::{limits, observe, reboot, startup};
 use crate::engine::doctor::Checkup;
 use crate::engine::status::{ResourceStatus, State};
 use crate::error::{Issue, Report};
@@ -51,6 +51,7 @@ impl<'a> Doctor<'a> {
         if let Some(helper) = helper {
             checks.push(self.scanner(helper, &wanted).await);
             checks.extend(self.daemons(helper, &wanted).await);
+            checks.push(self.reboot(helper, &wanted).await);
         }
         Checkup::new(checks, self.mended)
     }
@@ -185,6 +186,30 @@ impl<'a> Doctor<'a> {
             },
             Check { id: "daemons", description: "Every daemon is up".into(), status: ups, issues: up },
         ]
+    }
+
+    /// Whether the daemons are there again when the machine has started.
+    async fn reboot(&mut self, helper: &Helper, wanted: &[(String, PathBuf)]) -> Check {
+        let check = |status, issues| Check {
+            id: "startup",
+            description: "Daemons come back after a reboot".into(),
+            status,
+            issues,
+        };
+        if wanted.is_empty() {
+            return check(Status::Skipped, Vec::new());
+        }
+        let program = startup::program(self.layout);
+        if !program.exists() && self.mend(format!("{} was not there, which a unit of systemd runs", program.display()))
+        {
+            let _ = helper.make_current();
+        }
+        let layout = self.layout.clone();
+        match tokio::task::spawn_blocking(move || reboot::complaints(&layout, &program)).await {
+            Ok(Some(issues)) if issues.is_empty() => check(Status::Passed, issues),
+            Ok(Some(issues)) => check(Status::Warning, issues),
+            _ => check(Status::Skipped, Vec::new()),
+        }
     }
 
     async fn supervisor(&mut self, helper: &Helper, name: &str, dir: &Path) -> Result<(), Issue> {

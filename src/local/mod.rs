@@ -17,6 +17,7 @@ mod limits;
 mod logs;
 mod observe;
 mod place;
+mod reboot;
 mod startup;
 mod usage;
 mod vault;

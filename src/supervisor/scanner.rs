@@ -28,7 +28,8 @@ pub const LOG: &str = "scanner.log";
 /// A supervisor that ended this soon after its start is not started again at once.
 const THROTTLE: Duration = Duration::from_secs(1);
 
-const SIGNALS: [i32; 2] = [libc::SIGCHLD, libc::SIGTERM];
+/// SIGHUP is heard and means nothing: a session that ends (systemd.kill(5), `SendSIGHUP=`) hangs up all that was begun in it.
+const SIGNALS: [i32; 3] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGHUP];
 
 /// One daemon's folder, and who looks after it.
 struct Kept {

@@ -56,8 +56,7 @@ impl Group {
     /// `LIMITS_NOT_ENFORCED`: which limit, why, and what helps.
     pub fn make(name: &str, limits: &Limits) -> Result<Group, Failure> {
         let mut group = Group { v1: Vec::new(), v2: None };
-        let made = limits.controllers().try_for_each(|controller| group.add(name, controller));
-        match made.and_then(|()| group.limit(limits)) {
+        match group.found(name, limits).and_then(|()| group.limit(limits)) {
             Ok(()) => Ok(group),
             Err(failure) => {
                 group.remove(None);
@@ -66,17 +65,27 @@ impl Group {
         }
     }
 
-    fn add(&mut self, name: &str, controller: Controller) -> Result<(), Failure> {
-        let what = controller.name();
-        let Some(Hierarchy { version, mount, own }) = hierarchy::of(controller) else {
-            let message = format!("{what} cannot be limited: no control group hierarchy with it is mounted here");
-            return Err(refused(message));
-        };
-        let made = match version {
-            Version::V1 => make_dir(&own.join(name)).map(|dir| self.v1.push((controller, dir))),
-            Version::V2 => make_below(&own, &mount, name, controller).map(|dir| self.v2 = Some(dir)),
-        };
-        made.map_err(|error| refused(format!("{what} cannot be limited: no control group can be made: {error}")))
+    fn found(&mut self, name: &str, limits: &Limits) -> Result<(), Failure> {
+        let mut unified: Option<(Hierarchy, Vec<Controller>)> = None;
+        for controller in limits.controllers() {
+            let what = controller.name();
+            let Some(found) = hierarchy::of(controller) else {
+                let message = format!("{what} cannot be limited: no control group hierarchy with it is mounted here");
+                return Err(refused(message));
+            };
+            match found.version {
+                Version::V1 => {
+                    let dir = make_dir(&found.own.join(name)).map_err(|error| unmade(what, &error))?;
+                    self.v1.push((controller, dir));
+                }
+                Version::V2 => unified.get_or_insert((found, Vec::new())).1.push(controller),
+            }
+        }
+        if let Some((Hierarchy { own, mount, .. }, controllers)) = unified {
+            let what = controllers.iter().map(|controller| controller.name()).collect::<Vec<_>>().join(" and ");
+            self.v2 = Some(make_below(&own, &mount, name, &controllers).map_err(|error| unmade(&what, &error))?);
+        }
+        Ok(())
     }
 
     fn limit(&self, limits: &Limits) -> Result<(), Failure> {
@@ -230,17 +239,34 @@ fn make_dir(dir: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// A group below this process's own, or below the nearest one above that may have groups with the controller: one with
-/// processes in it may not ("no internal processes", cgroups(7)).
-fn make_below(own: &Path, mount: &Path, name: &str, controller: Controller) -> io::Result<PathBuf> {
+fn unmade(what: &str, error: &io::Error) -> Failure {
+    refused(format!("{what} cannot be limited: no control group can be made: {error}"))
+}
+
+/// A group below this process's own, or below the nearest one above that may have groups with all of these controllers.
+fn make_below(own: &Path, mount: &Path, name: &str, controllers: &[Controller]) -> io::Result<PathBuf> {
     let mut first = None;
     for parent in own.ancestors().take_while(|parent| parent.starts_with(mount)) {
-        match hand_on(parent, controller).and_then(|()| make_dir(&parent.join(name))) {
+        let ready = may_hand_on(parent)
+            .and_then(|()| controllers.iter().try_for_each(|controller| hand_on(parent, *controller)));
+        match ready.and_then(|()| make_dir(&parent.join(name))) {
             Ok(dir) => return Ok(dir),
             Err(error) => first = first.or(Some(error)),
         }
     }
     Err(first.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound)))
+}
+
+/// Whether a group may hand controllers on: one with processes in it may not ("no internal processes", cgroups(7)), but for
+/// the machine's topmost, which alone has no type. Of some controllers, cpu among them, the kernel only says so once a
+/// process is to join the group below.
+fn may_hand_on(group: &Path) -> io::Result<()> {
+    let processes = group.join("cgroup.procs");
+    let context = || format!("hand controllers on in {}", group.display());
+    if group.join("cgroup.type").exists() && !fs::read(&processes).context(context)?.is_empty() {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY)).context(context);
+    }
+    Ok(())
 }
 
 /// Sees to it that the groups below one have a controller.
@@ -251,4 +277,39 @@ fn hand_on(group: &Path, controller: Controller) -> io::Result<()> {
         return Ok(());
     }
     fs::write(&file, format!("+{}", controller.name())).context(|| format!("write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder like a group's, with what its files say.
+    fn group(dir: &Path, processes: &str, handed_on: &str) -> PathBuf {
+        fs::create_dir_all(dir).unwrap();
+        for (name, text) in
+            [("cgroup.type", "domain\n"), ("cgroup.procs", processes), ("cgroup.subtree_control", handed_on)]
+        {
+            fs::write(dir.join(name), text).unwrap();
+        }
+        dir.to_owned()
+    }
+
+    #[test]
+    fn a_group_is_made_where_all_its_controllers_are_handed_on_and_no_process_is() {
+        let top = std::env::temp_dir().join(format!("alien-test-groups-{}", std::process::id()));
+        let slice = group(&top.join("slice"), "", "memory\n");
+        let unit = group(&slice.join("unit"), "", "");
+        let own = group(&unit.join("supervisor"), "7\n", "cpu memory\n");
+        let both = [Controller::Cpu, Controller::Memory];
+        // Handed on before or not, one with processes has none below it.
+        assert_eq!(make_below(&own, &top, "cpu", &both[..1]).unwrap(), unit.join("cpu"));
+        // What one of them cannot be had in, the other is not made in.
+        fs::remove_file(unit.join("cgroup.subtree_control")).unwrap();
+        assert_eq!(make_below(&own, &top, "both", &both).unwrap(), slice.join("both"));
+        assert!(!unit.join("both").exists());
+        group(&slice, "8\n", "cpu memory\n");
+        let error = make_below(&own, &slice, "none", &both).unwrap_err();
+        assert!(error.to_string().contains(&format!("hand controllers on in {}", own.display())), "{error}");
+        fs::remove_dir_all(top).unwrap();
+    }
 }

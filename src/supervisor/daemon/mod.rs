@@ -30,7 +30,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use update::Update;
 
-const SIGNALS: [i32; 2] = [libc::SIGCHLD, libc::SIGTERM];
+/// SIGHUP is heard and means nothing, as to the scanner.
+const SIGNALS: [i32; 3] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGHUP];
 
 /// What the supervisor is doing.
 enum Stage {
