@@ -118,7 +118,7 @@ export async function docker(space) {
 export function podman(space) {
   if (!isRoot || !isThere("podman")) return undefined
   const dir = join(space.dir, "podman")
-  const command = ["podman", "--root", join(dir, "root"), "--runroot", join(dir, "run"), "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", "runc"]
+  const command = ["podman", "--root", join(dir, "root"), "--runroot", join(dir, "run"), "--tmpdir", join(dir, "tmp"), "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", "runc"]
   const cli = (words) => run(command[0], [...command.slice(1), ...words])
   return {
     cli,
