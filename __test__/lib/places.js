@@ -16,7 +16,7 @@ const alien = require("@alienplatform/core")
  *   at once, and gives the error; where the place may miss that, `again` makes ready for another try
  * @property {() => string} image the tests' program, as a reference that the place can use; there once `beforeAll` is through
  * @property {boolean} folders whether what a daemon is linked to are folders of the place's own
- * @property {unknown} oom what the place tells of a program that was killed for want of memory: an engine may not know yet
+ * @property {unknown} oom what the place tells of a program that was killed for want of memory
  * @property {number} tick milliseconds after which the times of two lines of a log differ
  * @property {string[]} up steps after which the place may take the program for up at once, where it can be told
  * @property {(deployment: string, id: string) => Promise<string[]>} copies of a daemon's program that run, by names that no
@@ -77,7 +77,10 @@ function engine(name) {
     // Podman's API tells the seconds alone.
     tick: name === "podman" ? 1100 : 20,
     folders: true,
-    oom: expect.any(Boolean),
+    // Podman's event of an end has the exit code alone, it has no event for this, and what it notes of a container is made anew
+    // with the next run; under the first version of control groups not even that: conmon, which is woken before the kernel kills,
+    // counts the killed at that moment and finds none.
+    oom: name === "podman" ? expect.any(Boolean) : true,
     copies,
     where: { pid: expect.any(Number) },
     fetches: ["image"],
