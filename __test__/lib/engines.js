@@ -6,6 +6,7 @@ const { spawn, spawnSync } = require("node:child_process")
 const fs = require("node:fs")
 const path = require("node:path")
 const { eventually, has, isRoot, processesWith } = require("./bed.js")
+const { freePort } = require("./registry.js")
 
 /** A slow machine's engine takes seconds to begin. */
 const START = 60_000
@@ -26,8 +27,9 @@ function missingEngine(name) {
  *
  * @param {"docker" | "podman"} name
  * @param {{folder: string, later: (close: () => unknown) => void}} bed
+ * @param {{tcp?: boolean}} how it is asked: at a port on loopback, or by a socket's file
  */
-function testEngine(name, bed) {
+function testEngine(name, bed, { tcp = false } = {}) {
   const folder = path.join(bed.folder, name)
   const file = (name) => path.join(folder, name)
   const group = path.basename(bed.folder)
@@ -38,7 +40,9 @@ function testEngine(name, bed) {
   const env = { ...process.env, CONTAINERS_CONF: file("containers.conf"), CONTAINERS_STORAGE_CONF: file("storage.conf"), TMPDIR: folder, DOCKER_CONFIG: folder, DOCKER_HOST: `unix://${file("sock")}` }
   const within = (args) => ["--mount", `--target=${holder.pid}`, ...args]
   const its = {
-    host: env.DOCKER_HOST,
+    get host() {
+      return env.DOCKER_HOST
+    },
     /** Runs the engine's own command: what it prints. */
     run(...args) {
       const command = name === "docker" ? ["docker", ...args] : ["podman", ...args]
@@ -54,10 +58,11 @@ function testEngine(name, bed) {
         containerd = spawn("nsenter", within(["containerd", ...places]), { stdio: ["ignore", log, log], env })
         await eventually(() => fs.existsSync(file("containerd.sock")), Boolean, START)
       }
-      const command = name === "docker" ? dockerd(file, group) : ["podman", "system", "service", "--time=0", env.DOCKER_HOST]
+      const command = name === "docker" ? dockerd(file, group, its.host) : ["podman", "system", "service", "--time=0", env.DOCKER_HOST]
       engine = spawn("nsenter", within(command), { stdio: ["ignore", log, log], env })
       fs.closeSync(log)
-      const answers = () => spawnSync("curl", ["-sf", "--unix-socket", file("sock"), "http://engine/version"]).status === 0
+      const version = tcp ? [`${its.host.replace("tcp:", "http:")}/version`] : ["--unix-socket", file("sock"), "http://engine/version"]
+      const answers = () => spawnSync("curl", ["-sf", ...version]).status === 0
       await eventually(() => engine.exitCode !== null || answers(), Boolean, START)
       if (engine.exitCode !== null) throw new Error(`${command[0]}: ${fs.readFileSync(file("log"), "utf8").slice(-2000)}`)
     },
@@ -70,6 +75,7 @@ function testEngine(name, bed) {
   }
   beforeAll(async () => {
     fs.mkdirSync(folder)
+    if (tcp) env.DOCKER_HOST = `tcp://127.0.0.1:${await freePort()}`
     for (const empty of ["daemon.json", "config.json"]) fs.writeFileSync(file(empty), "{}")
     // The limits are those of a container that root may not raise any; what else differs is only where things are.
     fs.writeFileSync(file("containers.conf"), `[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=30000:30000"]\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nexit_command_delay = 1\nruntime = "runc"\n`)
@@ -95,10 +101,12 @@ function testEngine(name, bed) {
   return its
 }
 
-function dockerd(file, group) {
-  const places = ["--config-file", file("daemon.json"), "--data-root", file("data"), "--exec-root", file("exec"), "--containerd", file("containerd.sock"), "--pidfile", file("pid"), "--host", `unix://${file("sock")}`]
+function dockerd(file, group, host) {
+  const places = ["--config-file", file("daemon.json"), "--data-root", file("data"), "--exec-root", file("exec"), "--containerd", file("containerd.sock"), "--pidfile", file("pid"), "--host", host]
+  // Said aloud, it does not wait a while over what it thinks of a port without TLS.
+  const plain = host.startsWith("tcp:") ? ["--tls=false"] : []
   const alone = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
-  return ["dockerd", ...places, "--storage-driver=overlay2", "--live-restore", `--cgroup-parent=/${group}`, ...alone]
+  return ["dockerd", ...places, "--storage-driver=overlay2", "--live-restore", `--cgroup-parent=/${group}`, ...plain, ...alone]
 }
 
 /** Removes the engine's own control groups, where nothing is left in them. */
