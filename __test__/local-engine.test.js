@@ -225,6 +225,37 @@ describe.each(["docker", "podman"])("%s", (name) => {
   })
 })
 
+describe.each(["docker", "podman"])("%s at a port", (name) => {
+  needs(missingEngine(name)).describe("of loopback", () => {
+    const bed = testBed()
+    const engine = testEngine(name, bed, { tcp: true })
+
+    test("daemons come up, tell how they are and what they print, take programs beside them, are changed and go", async () => {
+      expect(engine.host).toMatch(/^tcp:/)
+      const options = bed.options({ local: { runtime: "engine", dockerHost: engine.host } })
+      const image = await bed.image()
+      const build = (level) => stackOf("ported", daemon("d", image, "print=I am ported", `print=level ${level}`, "catch", "sleep"))
+      const deployment = await alien.deploy(build("one"), options)
+      expect((await deployment.status()).resources).toMatchObject([{ id: "d", state: "running" }])
+      const stdin = "0123456789abcdef\n".repeat(100_000)
+      const beside = await deployment.exec("d", ["/bin/daemon", "cat", "err=beside", "exit=3"], { stdin })
+      expect([beside.code, beside.stdout === stdin, beside.stderr]).toEqual([3, true, "beside\n"])
+      expect((await deployment.exec("d", ["/bin/daemon", "tty", "exit=0"], { tty: true, size: { columns: 101, rows: 33 } })).stdout).toBe("tty 101x33\r\n")
+      const following = until(deployment, "d", /^level two$/)
+      await alien.deploy(build("two"), options)
+      expect((await following).filter((line) => line.startsWith("level"))).toEqual(["level one", "level two"])
+      const [{ pid }] = processesWith("I am ported").filter(({ command }) => command.startsWith("/bin/daemon "))
+      process.kill(pid, "SIGKILL")
+      const status = async () => (await deployment.status()).resources[0]
+      expect(await eventually(status, ({ restarts, lastExit }) => restarts > 0 && lastExit !== undefined)).toMatchObject({ lastExit: { signal: "SIGKILL", oom: false } })
+      await deployment.destroy()
+      expect(processesWith("I am ported")).toEqual([])
+      await engine.stop("SIGTERM")
+      expect(await failure(alien.deploy(build("one"), options))).toMatchObject({ code: "PREFLIGHT_FAILED", message: expect.stringContaining(`no container engine answers at ${engine.host}`) })
+    }, 120_000)
+  })
+})
+
 describe("no engine", () => {
   const bed = testBed()
 

@@ -7,7 +7,7 @@ import { spawn, spawnSync } from "node:child_process"
 import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { Daemon, Stack, deploy } from "../index.js"
-import { closeWorkspace, docker, median, program, spread, until, workspace } from "./support.mjs"
+import { closeWorkspace, docker, isThere, median, program, spread, until, workspace } from "./support.mjs"
 
 const megabytes = Number(process.argv[2] ?? 1000)
 const FLOOD = String(megabytes * 1e6)
@@ -75,7 +75,7 @@ function disk() {
 
 const engine = await docker(space)
 const image = engine?.load(space.image)
-const hasRunit = spawnSync("sh", ["-c", "command -v svlogd"]).status === 0
+const hasRunit = isThere("svlogd")
 const rates = { alien: [], disk: [], svlogd: [], docker: [] }
 for (let round = 0; round < ROUNDS; round++) {
   rates.alien.push(await ours())

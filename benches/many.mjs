@@ -3,12 +3,12 @@
 //
 //   node benches/many.mjs [COUNT]        needs runit for the peer
 
-import { spawn, spawnSync } from "node:child_process"
+import { spawn } from "node:child_process"
 import { chmodSync, mkdirSync, readFileSync, readdirSync, readlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { performance } from "node:perf_hooks"
 import { Daemon, Stack, deploy } from "../index.js"
-import { closeWorkspace, privateMemory, program, spread, until, workspace } from "./support.mjs"
+import { closeWorkspace, isThere, privateMemory, program, spread, until, workspace } from "./support.mjs"
 
 const count = Number(process.argv[2] ?? 1000)
 const space = await workspace()
@@ -72,7 +72,7 @@ async function ours() {
 }
 
 async function runit() {
-  if (spawnSync("sh", ["-c", "command -v runsvdir"]).status !== 0) return undefined
+  if (!isThere("runsvdir")) return undefined
   const services = join(space.dir, "services")
   for (let index = 0; index < count; index++) {
     const dir = join(services, `d${index}`)

@@ -14,7 +14,7 @@ import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { performance } from "node:perf_hooks"
-import { closeWorkspace, docker, median, podman, program, root, run, spread, until, workspace } from "./support.mjs"
+import { closeWorkspace, docker, isThere, median, podman, program, root, run, spread, until, workspace } from "./support.mjs"
 
 const rounds = Number(process.argv[2] ?? 5)
 const LAYERS = 5
@@ -109,7 +109,7 @@ const podmanEngine = podman(space)
 if (podmanEngine) {
   peers["podman pull"] = (reference) => timed("podman", [...podmanEngine.command.slice(1), "pull", "-q", "--tls-verify=false", reference])
 }
-if (spawnSync("sh", ["-c", "command -v umoci"]).status === 0) {
+if (isThere("umoci")) {
   peers["skopeo, umoci"] = (reference) => {
     const dir = join(space.dir, "umoci", reference.split(":").at(-1))
     const script = `skopeo copy --quiet --src-tls-verify=false docker://${reference} oci:${dir}/layout:1 && umoci unpack --image ${dir}/layout:1 ${dir}/bundle`

@@ -60,7 +60,7 @@ export async function until(ask, seconds = 60) {
 }
 
 const isRoot = process.getuid() === 0
-const isThere = (name) => spawnSync("sh", ["-c", `command -v ${name}`]).status === 0
+export const isThere = (name) => spawnSync("sh", ["-c", `command -v ${name}`]).status === 0
 
 /** KiB that belong to a process alone (proc(5), smaps_rollup). */
 export function privateMemory(pid) {
@@ -71,7 +71,7 @@ export function privateMemory(pid) {
 /**
  * A Docker engine of its own, as a machine would have it but for the network, which it leaves alone; undefined where none can be started.
  *
- * @returns {Promise<{cli: (args: string[]) => string, command: string[], load: (image: string) => string, log: () => string, stop: () => Promise<void>} | undefined>}
+ * @returns {Promise<{cli: (args: string[]) => string, command: string[], load: (image: string) => string, log: (container: string) => string, stop: () => Promise<void>} | undefined>}
  */
 export async function docker(space) {
   if (!isRoot || !isThere("dockerd")) return undefined
@@ -95,6 +95,8 @@ export async function docker(space) {
     quirks: [],
     pid: child.pid,
     host: `unix://${at("sock")}`,
+    /** The file that a container's output goes to. */
+    log: (container) => join(at("data"), "containers", container, `${container}-json.log`),
     load(image) {
       const tag = `bench/${basename(image.split(":")[1])}:v1`
       run("skopeo", ["copy", "--quiet", "--dest-daemon-host", `unix://${at("sock")}`, image, `docker-daemon:${tag}`])
@@ -116,7 +118,7 @@ export async function docker(space) {
 export function podman(space) {
   if (!isRoot || !isThere("podman")) return undefined
   const dir = join(space.dir, "podman")
-  const command = ["podman", "--root", join(dir, "root"), "--runroot", join(dir, "run"), "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", "runc"]
+  const command = ["podman", "--root", join(dir, "root"), "--runroot", join(dir, "run"), "--tmpdir", join(dir, "tmp"), "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", "runc"]
   const cli = (words) => run(command[0], [...command.slice(1), ...words])
   return {
     cli,

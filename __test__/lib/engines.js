@@ -1,11 +1,13 @@
 "use strict"
 
-// Real container engines, each of one test file alone: its own data, its own socket, no network, and nothing of it left.
+// Real container engines, each of one test file alone: its own data, its own socket, no network, and nothing of it left. Podman is
+// also had by an ordinary user with subordinate ids, as one of his own.
 
 const { spawn, spawnSync } = require("node:child_process")
 const fs = require("node:fs")
 const path = require("node:path")
-const { eventually, has, isRoot, processesWith } = require("./bed.js")
+const { eventually, has, isAlive, isRoot, manyUsers, processesWith } = require("./bed.js")
+const { freePort } = require("./registry.js")
 
 /** A slow machine's engine takes seconds to begin. */
 const START = 60_000
@@ -15,9 +17,10 @@ const PROGRAMS = { docker: ["dockerd", "containerd", "runc", "docker"], podman: 
 
 /** Why this engine cannot be had here; undefined where it can. */
 function missingEngine(name) {
-  if (!isRoot) return `${name} is tested as root`
+  if (!isRoot && name === "docker") return "docker is tested as root"
   const absent = PROGRAMS[name].filter((program) => !has(program))
   if (absent.length > 0) return `${absent.join(", ")} is missing: apt install docker.io podman catatonit`
+  if (!isRoot) return manyUsers() && has("newuidmap") ? undefined : "podman needs subordinate ids of an ordinary user: apt install uidmap"
   return spawnSync("unshare", ["--mount", "true"]).status === 0 ? undefined : "mounting is not allowed here"
 }
 
@@ -26,8 +29,9 @@ function missingEngine(name) {
  *
  * @param {"docker" | "podman"} name
  * @param {{folder: string, later: (close: () => unknown) => void}} bed
+ * @param {{tcp?: boolean}} how it is asked: at a port on loopback, or by a socket's file
  */
-function testEngine(name, bed) {
+function testEngine(name, bed, { tcp = false } = {}) {
   const folder = path.join(bed.folder, name)
   const file = (name) => path.join(folder, name)
   const group = path.basename(bed.folder)
@@ -35,14 +39,23 @@ function testEngine(name, bed) {
   let holder
   let containerd
   let engine
-  const env = { ...process.env, CONTAINERS_CONF: file("containers.conf"), CONTAINERS_STORAGE_CONF: file("storage.conf"), TMPDIR: folder, DOCKER_CONFIG: folder, DOCKER_HOST: `unix://${file("sock")}` }
-  const within = (args) => ["--mount", `--target=${holder.pid}`, ...args]
+  const own = isRoot ? {} : { HOME: folder, XDG_RUNTIME_DIR: file("user") }
+  const env = { ...process.env, ...own, CONTAINERS_CONF: file("containers.conf"), CONTAINERS_STORAGE_CONF: file("storage.conf"), TMPDIR: folder, DOCKER_CONFIG: folder, DOCKER_HOST: `unix://${file("sock")}` }
+  // What an ordinary user's Podman has there is below his own folders.
+  const within = (command) => (isRoot ? ["nsenter", "--mount", `--target=${holder.pid}`, ...command] : command)
+  const begin = (command, log) => {
+    const [program, ...args] = within(command)
+    return spawn(program, args, { stdio: ["ignore", log, log], env })
+  }
   const its = {
-    host: env.DOCKER_HOST,
+    get host() {
+      return env.DOCKER_HOST
+    },
     /** Runs the engine's own command: what it prints. */
     run(...args) {
       const command = name === "docker" ? ["docker", ...args] : ["podman", ...args]
-      const { status, stdout, stderr } = spawnSync("nsenter", within(command), { encoding: "utf8", env })
+      const [program, ...rest] = within(command)
+      const { status, stdout, stderr } = spawnSync(program, rest, { encoding: "utf8", env })
       if (status !== 0) throw new Error(`${command.join(" ")}: ${stderr}`)
       return stdout.trim()
     },
@@ -51,42 +64,56 @@ function testEngine(name, bed) {
       // As on a real machine, it is nobody's child, and outlives dockerd.
       if (name === "docker" && containerd === undefined) {
         const places = ["--root", file("images"), "--state", file("state"), "--address", file("containerd.sock")]
-        containerd = spawn("nsenter", within(["containerd", ...places]), { stdio: ["ignore", log, log], env })
+        containerd = begin(["containerd", ...places], log)
         await eventually(() => fs.existsSync(file("containerd.sock")), Boolean, START)
       }
-      const command = name === "docker" ? dockerd(file, group) : ["podman", "system", "service", "--time=0", env.DOCKER_HOST]
-      engine = spawn("nsenter", within(command), { stdio: ["ignore", log, log], env })
+      const command = name === "docker" ? dockerd(file, group, its.host) : ["podman", "system", "service", "--time=0", env.DOCKER_HOST]
+      engine = begin(command, log)
       fs.closeSync(log)
-      const answers = () => spawnSync("curl", ["-sf", "--unix-socket", file("sock"), "http://engine/version"]).status === 0
+      const version = tcp ? [`${its.host.replace("tcp:", "http:")}/version`] : ["--unix-socket", file("sock"), "http://engine/version"]
+      const answers = () => spawnSync("curl", ["-sf", ...version]).status === 0
       await eventually(() => engine.exitCode !== null || answers(), Boolean, START)
       if (engine.exitCode !== null) throw new Error(`${command[0]}: ${fs.readFileSync(file("log"), "utf8").slice(-2000)}`)
     },
     /** Ends it: killed, or asked to. */
     async stop(signal) {
       const ended = new Promise((resolve) => engine.once("exit", resolve))
-      engine.kill(signal)
+      // An ordinary user's Podman is two processes, one of which is within his user namespace and outlives the other's being killed.
+      const service = processesWith(`podman system service --time=0 ${its.host}`).map(({ pid }) => pid)
+      for (const pid of name === "podman" ? service : [engine.pid]) process.kill(pid, signal)
       await ended
+      await eventually(() => service.filter(isAlive), (left) => left.length === 0)
     },
   }
   beforeAll(async () => {
     fs.mkdirSync(folder)
+    if (tcp) env.DOCKER_HOST = `tcp://127.0.0.1:${await freePort()}`
     for (const empty of ["daemon.json", "config.json"]) fs.writeFileSync(file(empty), "{}")
     // The limits are those of a container that root may not raise any; what else differs is only where things are.
     fs.writeFileSync(file("containers.conf"), `[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=30000:30000"]\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nexit_command_delay = 1\nruntime = "runc"\n`)
-    fs.writeFileSync(file("storage.conf"), `[storage]\ndriver = "overlay"\nrunroot = "${file("run")}"\ngraphroot = "${file("data")}"\n`)
+    fs.writeFileSync(file("storage.conf"), `[storage]\ndriver = "overlay"\nrunroot = "${file("run")}"\ngraphroot = "${file("data")}"\nrootless_storage_path = "${file("data")}"\n`)
+    if (!isRoot) {
+      fs.mkdirSync(file("user"), { mode: 0o700 })
+      return its.start()
+    }
     holder = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /dev/shm && echo held && exec sleep infinity"], { stdio: ["ignore", "pipe", "ignore"] })
     await new Promise((resolve) => holder.stdout.once("data", resolve))
     await its.start()
   }, 2 * START)
   bed.later(async () => {
-    if (holder === undefined) return
+    if (holder === undefined && engine === undefined) return
     if (engine !== undefined && engine.exitCode === null && engine.signalCode === null) await its.stop("SIGTERM")
     if (containerd !== undefined) {
       const over = new Promise((resolve) => containerd.once("exit", resolve))
       containerd.kill("SIGTERM")
       await over
     }
-    await eventually(() => processesWith(folder).filter(({ pid }) => pid !== holder.pid), (left) => left.length === 0)
+    await eventually(() => processesWith(folder).filter(({ pid }) => pid !== holder?.pid), (left) => left.length === 0)
+    if (!isRoot) {
+      // Of what keeps his user namespace.
+      its.run("system", "migrate")
+      return
+    }
     const ended = new Promise((resolve) => holder.once("exit", resolve))
     holder.kill("SIGKILL")
     await ended
@@ -95,10 +122,12 @@ function testEngine(name, bed) {
   return its
 }
 
-function dockerd(file, group) {
-  const places = ["--config-file", file("daemon.json"), "--data-root", file("data"), "--exec-root", file("exec"), "--containerd", file("containerd.sock"), "--pidfile", file("pid"), "--host", `unix://${file("sock")}`]
+function dockerd(file, group, host) {
+  const places = ["--config-file", file("daemon.json"), "--data-root", file("data"), "--exec-root", file("exec"), "--containerd", file("containerd.sock"), "--pidfile", file("pid"), "--host", host]
+  // Said aloud, it does not wait a while over what it thinks of a port without TLS.
+  const plain = host.startsWith("tcp:") ? ["--tls=false"] : []
   const alone = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
-  return ["dockerd", ...places, "--storage-driver=overlay2", "--live-restore", `--cgroup-parent=/${group}`, ...alone]
+  return ["dockerd", ...places, "--storage-driver=overlay2", "--live-restore", `--cgroup-parent=/${group}`, ...plain, ...alone]
 }
 
 /** Removes the engine's own control groups, where nothing is left in them. */

@@ -16,7 +16,7 @@ const alien = require("@alienplatform/core")
  *   at once, and gives the error; where the place may miss that, `again` makes ready for another try
  * @property {() => string} image the tests' program, as a reference that the place can use; there once `beforeAll` is through
  * @property {boolean} folders whether what a daemon is linked to are folders of the place's own
- * @property {unknown} oom what the place tells of a program that was killed for want of memory: an engine may not know yet
+ * @property {"each" | "most" | "few"} oom of how many programs that were killed for want of memory the place tells it
  * @property {number} tick milliseconds after which the times of two lines of a log differ
  * @property {string[]} up steps after which the place may take the program for up at once, where it can be told
  * @property {(deployment: string, id: string) => Promise<string[]>} copies of a daemon's program that run, by names that no
@@ -41,7 +41,7 @@ function local() {
     up: ["ready"],
     tick: 20,
     folders: true,
-    oom: true,
+    oom: "each",
     copies,
     where: { pid: expect.any(Number) },
     fetches: ["image"],
@@ -77,7 +77,11 @@ function engine(name) {
     // Podman's API tells the seconds alone.
     tick: name === "podman" ? 1100 : 20,
     folders: true,
-    oom: expect.any(Boolean),
+    // containerd looks for the container's control group once it hears of it, and keeps it to itself where that has gone by then.
+    // Podman's event of an end has the exit code alone, it has no event for this, and what it notes of a container is made anew
+    // with the next run; under the first version of control groups not even that: conmon, which is woken before the kernel kills,
+    // counts the killed at that moment and finds none.
+    oom: name === "docker" ? "most" : "few",
     copies,
     where: { pid: expect.any(Number) },
     fetches: ["image"],
@@ -98,7 +102,7 @@ function kubernetes() {
     up: [],
     tick: 20,
     folders: false,
-    oom: true,
+    oom: "each",
     async copies(deployment, id) {
       const { items } = await its.get("pods", "-l", `app.kubernetes.io/instance=${deployment},app.kubernetes.io/name=${id}`)
       const running = items.flatMap(({ status }) => status.containerStatuses ?? []).filter(({ state }) => state.running)

@@ -4,6 +4,9 @@ use crate::error::Report;
 use crate::image::engine::{self as engine_api, Unreached};
 use bollard::Docker;
 use bollard::errors::Error;
+use bollard::models::SystemInfoCgroupVersionEnum;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
@@ -74,10 +77,18 @@ impl Engine {
     pub async fn limiting(&self) -> Result<Limiting, Report> {
         let ask = || async {
             let info = self.ask("tell what it can limit", self.docker.info()).await?;
-            let can = |told: Option<bool>| told.unwrap_or(true);
+            // The first version of control groups is root's alone: what Podman tells is what the machine can.
+            let is_held = !(info.cgroup_version == Some(SystemInfoCgroupVersionEnum::_1) && self.is_users_podman());
+            let can = |told: Option<bool>| is_held && told.unwrap_or(true);
             Ok(Limiting { cpu: can(info.cpu_shares), memory: can(info.memory_limit) })
         };
         self.limiting.get_or_try_init(ask).await.copied()
+    }
+
+    /// Whether it is an ordinary user's Podman: the socket is that account's then.
+    fn is_users_podman(&self) -> bool {
+        let socket = self.host.strip_prefix("unix://").and_then(|path| fs::metadata(path).ok());
+        self.kind == Kind::Podman && socket.is_some_and(|socket| socket.uid() != 0)
     }
 
     /// Makes a call.

@@ -275,14 +275,19 @@ async fn runs(engine: &Engine, container: &Container) -> Vec<Past> {
         filters: Some(filters),
     };
     let mut events = std::pin::pin!(engine.docker.events(Some(options)));
-    let (mut started, mut oom, mut runs) = (None, false, Vec::new());
+    let (mut started, mut oom, mut is_over, mut runs) = (None, false, false, Vec::new());
     let reading = async {
         while let Some(Ok(event)) = events.next().await {
             let at = event.time_nano.and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
             match event.action.as_deref() {
-                Some("start") => (started, oom) = (at, false),
-                Some("oom") => oom = true,
+                Some("start") => (started, oom, is_over) = (at, false, false),
+                // The kernel tells containerd of it on a way of its own: the word may come after that of the end.
+                Some("oom") => match runs.last_mut() {
+                    Some(Past { exit, .. }) if is_over => exit.oom = true,
+                    _ => oom = true,
+                },
                 Some("die" | "died") => {
+                    is_over = true;
                     let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
                     let code =
                         ["exitCode", "containerExitCode"].iter().find_map(|name| attributes.get(*name)?.parse().ok());
