@@ -2,6 +2,7 @@
 
 use crate::supervisor::protocol::LastExit;
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// A deployment at one moment. Times are RFC 3339, UTC.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -99,6 +100,13 @@ pub struct Notice {
     /// How often, up to `at`.
     pub count: u64,
     pub at: String,
+}
+
+/// Sorts resources as the stack has them; those that it does not have come last, by id.
+pub fn sort_as<'a>(resources: &mut [ResourceStatus], order: impl Iterator<Item = &'a str>) {
+    let places: HashMap<&str, usize> = order.enumerate().map(|(place, id)| (id, place)).collect();
+    let place = |resource: &ResourceStatus| places.get(resource.id.as_str()).copied().unwrap_or(usize::MAX);
+    resources.sort_by_cached_key(|resource| (place(resource), resource.id.clone()));
 }
 
 impl ResourceStatus {

@@ -10,7 +10,7 @@ use super::rollout;
 use super::snapshot::Snapshot;
 use super::survey;
 use crate::engine::failure;
-use crate::engine::status::{Condition, DeploymentStatus, Notice, ResourceStatus, State};
+use crate::engine::status::{Condition, DeploymentStatus, Notice, ResourceStatus, State, sort_as};
 use crate::error::Report;
 use crate::model::names;
 use k8s_openapi::api::core::v1::Pod;
@@ -29,9 +29,8 @@ pub fn status(deployment: &str, snapshot: &Snapshot, warnings: &[(String, String
         // It is outside, and nobody has said that it is not there.
         ResourceStatus::new(entry.id.clone(), &entry.kind, entry.lifecycle.clone(), State::Running)
     }));
-    resources.sort_by_key(|resource| {
-        (record.map_or(usize::MAX, |record| record.position(&resource.id)), resource.id.clone())
-    });
+    let order = record.map(|record| record.entries.as_slice()).unwrap_or_default().iter();
+    sort_as(&mut resources, order.map(|entry| entry.id.as_str()));
     let of_objects = snapshot.objects.values().find_map(|object| object.annotation(labels::STACK));
     let stack = record.map(|record| record.stack.as_str()).filter(|stack| !stack.is_empty()).or(of_objects);
     DeploymentStatus {

@@ -6,7 +6,7 @@ use super::layout::Layout;
 use super::version::Document;
 use crate::engine::failure;
 use crate::engine::plan::Observed;
-use crate::engine::status::{Condition, DeploymentStatus, Limits, ResourceStatus, State};
+use crate::engine::status::{Condition, DeploymentStatus, Limits, ResourceStatus, State, sort_as};
 use crate::error::Report;
 use crate::supervisor::protocol::{LastExit, Phase, Status};
 use crate::supervisor::spec::{self, CURRENT, REMOVED};
@@ -91,7 +91,7 @@ pub async fn status(layout: &Layout, name: &str) -> Result<DeploymentStatus, Rep
     resources.extend(
         stored.map(|(id, stored)| ResourceStatus::new(id, &stored.kind, stored.declared.lifecycle, State::Running)),
     );
-    resources.sort_by_key(|resource| order.iter().position(|id| *id == resource.id).unwrap_or(usize::MAX));
+    sort_as(&mut resources, order.iter().map(String::as_str));
     Ok(DeploymentStatus { name: name.to_owned(), platform: "local", stack_id, resources })
 }
 

@@ -70,8 +70,7 @@ impl Server {
         }
         self.hung_up |= self.callers.iter().any(|caller| caller.stream.is_none());
         if accept.is_some_and(|key| set.ready(key)) {
-            while let Ok((stream, _)) = self.listener.accept() {
-                let _ = stream.set_nonblocking(true);
+            while let Ok(stream) = socket::accept(&self.listener) {
                 self.last_id += 1;
                 let id = CallerId(self.last_id);
                 let mut caller =

@@ -33,6 +33,14 @@ pub fn listen(dir: &Path, name: &str) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Takes the next who has connected; nothing on the stream waits.
+pub fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
+    let (nobody, flags) = (std::ptr::null_mut(), libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
+    let fd = check(unsafe { libc::accept4(listener.as_raw_fd(), nobody, nobody.cast(), flags) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { UnixStream::from_raw_fd(fd) })
+}
+
 /// Connects to the socket `name` in `dir`. Neither this nor the stream waits for anybody: `WouldBlock` says that too many
 /// others wait to be accepted, as they do where the listener is stopped.
 pub fn connect(dir: &Path, name: &str) -> io::Result<UnixStream> {

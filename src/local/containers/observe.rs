@@ -6,7 +6,7 @@ use super::found::{self, Container};
 use super::keeper::ROLLED_BACK;
 use super::names::{DEPLOYMENT, STATE, filters, known_identity};
 use crate::engine::plan::Observed;
-use crate::engine::status::{Condition, DeploymentStatus, ResourceStatus, State};
+use crate::engine::status::{Condition, DeploymentStatus, ResourceStatus, State, sort_as};
 use crate::error::Report;
 use crate::local::deployment::{self, Meta};
 use crate::local::observe::{not_found, show};
@@ -153,7 +153,7 @@ impl Containers {
         resources.extend(
             stored.map(|(id, stored)| ResourceStatus::new(id, &stored.kind, stored.declared.lifecycle, State::Running)),
         );
-        resources.sort_by_key(|resource| order.iter().position(|id| *id == resource.id).unwrap_or(usize::MAX));
+        sort_as(&mut resources, order.iter().map(String::as_str));
         Ok(DeploymentStatus { name: name.to_owned(), platform: "local", stack_id, resources })
     }
 }
