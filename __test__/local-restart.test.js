@@ -59,6 +59,15 @@ test.each([
   await deployment.destroy()
 })
 
+test("one that says READY and ends at once was up, however late the deploy comes to look", async () => {
+  // Of so many some are seen up, and some waiting for their next try.
+  const stack = stackOf("brief", ...Array.from({ length: 12 }, (_, index) => daemon(`d${index}`, image, "ready", "exit=3")))
+  const deployment = await bed.deploy(stack)
+  const last = await eventually(() => bed.one(deployment, "d0"), ({ lastExit }) => lastExit !== undefined)
+  expect(last.lastExit).toMatchObject({ code: 3 })
+  await deployment.destroy()
+})
+
 test("a daemon that never says READY is up once it has lived a second", async () => {
   const begin = Date.now()
   const deployment = await bed.deploy(stackOf("silent", daemon("d", image)))
