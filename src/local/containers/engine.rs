@@ -5,15 +5,19 @@ use crate::image::engine::{self as engine_api, Unreached};
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::SystemInfoCgroupVersionEnum;
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
 /// How long an engine may take over a call, unless it is one that takes long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take to say who it is.
 const GREETING: Duration = Duration::from_secs(10);
+/// How long it is taken for the one that it was, as long as it answers at all.
+const KNOWN: Duration = Duration::from_secs(60);
 
 /// Whose engine it is, where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,13 +34,13 @@ pub struct Limiting {
 }
 
 /// A container engine that has answered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     pub docker: Docker,
     pub host: String,
     pub kind: Kind,
     version: String,
-    limiting: OnceCell<Limiting>,
+    limiting: Arc<OnceCell<Limiting>>,
 }
 
 impl Engine {
@@ -45,23 +49,32 @@ impl Engine {
     /// # Errors
     /// `ENGINE_UNREACHABLE`; `IMAGE_OPTIONS_INVALID` for what is no address.
     pub async fn connect(host: &str) -> Result<Engine, Report> {
-        let unreachable = |why: &str| unreachable(host, why);
-        let greet = async {
-            let docker = engine_api::connect(host, PATIENCE).await.map_err(|why| match why {
-                Unreached::Address { host } => engine_api::no_address(&host).into(),
-                Unreached::Unanswered { why } => unreachable(&why),
-            })?;
-            let version = docker.version().await.map_err(|error| unreachable(&engine_api::said(&error)))?;
-            Ok((docker, version))
-        };
-        let answer = tokio::time::timeout(GREETING, greet).await;
-        let (docker, version) = answer
-            .unwrap_or_else(|_| Err(unreachable(&format!("it did not answer within {} s", GREETING.as_secs()))))?;
+        let known = engines().get(host).filter(|(_, since)| since.elapsed() < KNOWN).map(|(engine, _)| engine.clone());
+        if let Some(engine) = known
+            && let Ok(Ok(_)) = tokio::time::timeout(GREETING, engine.docker.ping()).await
+        {
+            return Ok(engine);
+        }
+        engines().remove(host);
+        let answer = tokio::time::timeout(GREETING, Engine::greet(host)).await;
+        let engine = answer.unwrap_or_else(|_| {
+            Err(unreachable(host, &format!("it did not answer within {} s", GREETING.as_secs())))
+        })?;
+        engines().insert(host.to_owned(), (engine.clone(), Instant::now()));
+        Ok(engine)
+    }
+
+    async fn greet(host: &str) -> Result<Engine, Report> {
+        let docker = engine_api::connect(host, PATIENCE).await.map_err(|why| match why {
+            Unreached::Address { host } => engine_api::no_address(&host).into(),
+            Unreached::Unanswered { why } => unreachable(host, &why),
+        })?;
+        let version = docker.version().await.map_err(|error| unreachable(host, &engine_api::said(&error)))?;
         let components = version.components.unwrap_or_default();
         let is_podman = components.iter().any(|component| component.name.contains("Podman"));
         let kind = if is_podman { Kind::Podman } else { Kind::Docker };
         let version = version.version.unwrap_or_default();
-        Ok(Engine { docker, host: host.to_owned(), kind, version, limiting: OnceCell::new() })
+        Ok(Engine { docker, host: host.to_owned(), kind, version, limiting: Arc::default() })
     }
 
     /// `Docker 27.0.1 at unix:///var/run/docker.sock`.
@@ -115,6 +128,23 @@ impl Engine {
         }
     }
 
+    /// Makes a call that changes nothing, again where something has ended over it: Podman looks at a process that was there a
+    /// moment ago, and takes its end for an error of its own.
+    pub async fn read<T, C>(&self, call: impl Fn() -> C) -> Result<T, Error>
+    where
+        C: Future<Output = Result<T, Error>>,
+    {
+        const TRIES: u32 = 10;
+        for _ in 1..TRIES {
+            match call().await {
+                Err(Error::DockerResponseServerError { status_code: 500, message })
+                    if message.contains("no such process") => {}
+                answer => return answer,
+            }
+        }
+        call().await
+    }
+
     /// Makes a call, giving the engine's own error. bollard gives up on an engine that does not begin to answer; this
     /// also gives up on one that does not get to the end.
     pub async fn try_to<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -141,6 +171,13 @@ impl Engine {
             error => unreachable(&self.host, &format!("it was to {doing}: {}", engine_api::said(error))),
         }
     }
+}
+
+/// Engines that have answered this process lately, by address. Only to say who it is takes Podman a second of processor: it
+/// asks the machine's package manager for the names of all that it uses.
+fn engines() -> MutexGuard<'static, HashMap<String, (Engine, Instant)>> {
+    static ENGINES: LazyLock<Mutex<HashMap<String, (Engine, Instant)>>> = LazyLock::new(Mutex::default);
+    ENGINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The status that an engine has answered with, where that is the error.

@@ -130,7 +130,7 @@ pub fn exit(code: i32, oom: bool, at: String) -> LastExit {
 /// One container; `None` where there is none.
 pub async fn inspect(engine: &Engine, id: &str) -> Result<Option<Container>, Report> {
     let call = async {
-        match engine.docker.inspect_container(id, None::<InspectContainerOptions>).await {
+        match engine.read(|| engine.docker.inspect_container(id, None::<InspectContainerOptions>)).await {
             Ok(known) => reread(known),
             Err(Error::JsonDataError { contents, .. }) => Ok(serde_json::from_str(&contents)?),
             Err(error) => Err(error),
@@ -147,7 +147,7 @@ fn reread<T: DeserializeOwned>(known: ContainerInspectResponse) -> Result<T, Err
 pub async fn all(engine: &Engine, filters: HashMap<String, Vec<String>>) -> Result<Vec<Container>, Report> {
     let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
     let call = async {
-        match engine.docker.list_containers(Some(options)).await {
+        match engine.read(|| engine.docker.list_containers(Some(options.clone()))).await {
             Ok(known) => Ok(known.into_iter().filter_map(|one| one.id).collect()),
             Err(Error::JsonDataError { contents, .. }) => {
                 let listed: Vec<Listed> = serde_json::from_str(&contents)?;
