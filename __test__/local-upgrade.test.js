@@ -66,7 +66,7 @@ test("a deploy with nothing to change brings its version; pids, starts and count
 
 test("no line is lost, doubled or torn while a program floods through one upgrade after another", async () => {
   const LINES = 400_000
-  const stack = stackOf("flood", daemon("d", image, "ready", `flood=${LINES}`, "unended=half ", "wait=1000", "print=line"))
+  const stack = stackOf("flood", daemon("d", image, "ready", `flood=${LINES}`, "unended=half ", "until=/upgraded", "print=line", "sleep"))
   const deployment = await bed.deploy(stack)
   const supervisor = tree.supervisor("flood", "d")
   const followed = until(deployment, "d", /^half line$/)
@@ -75,6 +75,7 @@ test("no line is lost, doubled or torn while a program floods through one upgrad
     expect((await deploys(another(), stack))[0].pid).toBe(pid)
     await areCurrent(supervisor)
   }
+  await deployment.exec("d", ["/bin/daemon", "write=/upgraded:now", "exit=0"])
   const lines = await followed
   const numbers = lines.filter((line) => line.startsWith("flood ")).map((line) => Number(line.match(/^flood (\d+) of \d+ -{60}$/)[1]))
   expect(numbers).toEqual(Array.from({ length: numbers.length }, (_, index) => numbers[0] + index))
