@@ -105,9 +105,14 @@ test.each([
 test("what a kept stack file takes from elsewhere is taken anew at each call, and its errors keep their places", async () => {
   const home = path.join(bed.folder, "kept")
   const beside = folder({ "alien.ts": `import { id } from "./name"\nimport * as alien from "@alienplatform/core"\nexport default new alien.Stack(id).build()`, "name.ts": `export const id: string = "one"` })
+  const kept = path.join(home, "alien/stacks")
+  const entries = () => fs.readdirSync(kept).filter((name) => name.endsWith(".json")).map((name) => fs.statSync(path.join(kept, name)).ino)
   expect(await named(beside, home)).toBe("one")
+  const [made] = entries()
   fs.writeFileSync(path.join(beside, "name.ts"), `export const id: string = "two"`)
   expect(await named(beside, home)).toBe("two")
+  // It was compiled once to find out that it cannot be kept.
+  expect([made, entries()]).toEqual([expect.any(Number), [made]])
   const reads = folder({ "alien.ts": `import { readFileSync } from "node:fs"\nimport path from "node:path"\nimport alien, { Stack } from "@alienplatform/core"\nconst id: string = readFileSync(path.join(__dirname, "name"), "utf8")\nif (id === "bad" || Stack !== alien.Stack) throw new Error("no luck")\nexport default new alien.Stack(id).build()`, name: "one" })
   expect(await named(reads, home)).toBe("one")
   fs.writeFileSync(path.join(reads, "name"), "two")

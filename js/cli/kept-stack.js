@@ -20,8 +20,8 @@ const BEGIN = `(async (${AROUND.join(", ")}) => {`
 
 /** What `file` exports, by an entry in `dir`; `undefined` where there is none that fits. */
 async function runKept(dir, file) {
-  const { by, is, source, code } = read(entryOf(dir, file)) ?? {}
-  if (by !== MADE_BY || is !== file || source !== text(file)) return undefined
+  const code = fitting(dir, file)?.code
+  if (code === undefined) return undefined
   // Lines and columns stay those of the compiled code.
   const run = new vm.Script(`${BEGIN}${code}\n})`, { filename: file, columnOffset: -BEGIN.length }).runInThisContext()
   const module = { exports: {} }
@@ -32,12 +32,15 @@ async function runKept(dir, file) {
   return module.exports
 }
 
-/** Keeps what `compile` makes of the text of `file`, if it imports nothing that could change by itself. */
+/**
+ * Keeps what `compile` makes of the text of `file`, if it imports nothing that could change by itself; else that it does, so
+ * that nobody compiles it again to find out.
+ */
 function keep(dir, file, compile) {
-  if (!/\.m?ts$/.test(file)) return
   const source = text(file)
-  const code = source === undefined ? undefined : compile(source)
-  if (code === undefined || !standsAlone(code)) return
+  if (!/\.m?ts$/.test(file) || source === undefined || fitting(dir, file) !== undefined) return
+  const compiled = compile(source)
+  const code = standsAlone(compiled) ? compiled : undefined
   const entry = entryOf(dir, file)
   const aside = `${entry}.${process.pid}`
   try {
@@ -53,6 +56,12 @@ function keep(dir, file, compile) {
 function standsAlone(code) {
   const asked = [...code.matchAll(/\bjitiImport\b(?:\("([^"\\]+)"\))?/g)].map(([, name]) => name)
   return asked.every((name) => name === CORE || (name !== undefined && isBuiltin(name))) && !/\b(?:require|jitiESMResolve|import)\b/.test(code)
+}
+
+/** The entry for what `file` holds now. */
+function fitting(dir, file) {
+  const entry = read(entryOf(dir, file))
+  return entry?.by === MADE_BY && entry.is === file && entry.source === text(file) ? entry : undefined
 }
 
 function entryOf(dir, file) {
