@@ -45,7 +45,7 @@ impl<'a> Doctor<'a> {
             Ok((helper, overlay)) => (sandbox(overlay), Some(helper)),
             Err(report) => (failed("sandbox", SANDBOX, reported(report)), None),
         };
-        checks.extend([sandbox, self.users(), limited()]);
+        checks.extend([sandbox, self.users(), limited(self.layout)]);
         self.sweep();
         let wanted = self.wanted();
         if let Some(helper) = helper {
@@ -247,8 +247,9 @@ fn sandbox(overlay: bool) -> Check {
     Check { id: "sandbox", description: SANDBOX.into(), status, issues }
 }
 
-fn limited() -> Check {
-    let issues: Vec<Issue> = limits::refused().into_iter().map(|why| issue(why.message, why.hint.as_deref())).collect();
+fn limited(layout: &Layout) -> Check {
+    let issues: Vec<Issue> =
+        limits::refused(layout).into_iter().map(|why| issue(why.message, why.hint.as_deref())).collect();
     let status = if issues.is_empty() { Status::Passed } else { Status::Warning };
     Check { id: "limits", description: "Limits of processor and memory hold".into(), status, issues }
 }

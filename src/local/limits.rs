@@ -1,10 +1,13 @@
 //! Whether the limits that a stack asks for can be had here.
 
+use super::layout::Layout;
 use crate::error::Issue;
 use crate::model::{Daemon, Stack};
 use crate::preflight::{Check, Status};
 use crate::sandbox::Failure;
 use crate::sandbox::cgroup::{Group, Limits};
+use crate::supervisor::{lock, scanner};
+use crate::sys::process::Pid;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A kind of limit: the field that asks for it, whether a daemon does, and one to try.
@@ -16,7 +19,7 @@ const KINDS: [Kind; 2] = [
 ];
 
 /// The check of `cpu` and `memory`: a warning for each that will not hold.
-pub fn enforced(stack: &Stack) -> Check {
+pub fn enforced(layout: &Layout, stack: &Stack) -> Check {
     let mut issues = Vec::new();
     let mut status = Status::Skipped;
     for (field, asks, trial) in KINDS {
@@ -24,7 +27,7 @@ pub fn enforced(stack: &Stack) -> Check {
         if daemons.peek().is_none() {
             continue;
         }
-        match attempt(&trial) {
+        match attempt(layout, &trial) {
             Ok(()) if status == Status::Skipped => status = Status::Passed,
             Ok(()) => {}
             Err(why) => {
@@ -37,8 +40,8 @@ pub fn enforced(stack: &Stack) -> Check {
 }
 
 /// Why limits cannot be had here, each reason once.
-pub fn refused() -> Vec<Failure> {
-    let mut all: Vec<Failure> = KINDS.iter().filter_map(|(.., trial)| attempt(trial).err()).collect();
+pub fn refused(layout: &Layout) -> Vec<Failure> {
+    let mut all: Vec<Failure> = KINDS.iter().filter_map(|(.., trial)| attempt(layout, trial).err()).collect();
     all.dedup();
     all
 }
@@ -49,9 +52,11 @@ fn issue(daemon: &Daemon, field: &str, why: &Failure) -> Issue {
     Issue { hint: why.hint.clone(), ..Issue::new(path, "custom", message) }
 }
 
-/// Makes a group and removes it again: what this machine lacks, it lacks for every daemon.
-fn attempt(limits: &Limits) -> Result<(), Failure> {
+/// Makes a group and removes it again: what this machine lacks, it lacks for every daemon. Where a scanner is there already,
+/// daemons are below its group: a unit's may have what a session's has not.
+fn attempt(layout: &Layout, limits: &Limits) -> Result<(), Failure> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("alien-try-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    Group::make(&name, limits).map(|group| group.remove(None))
+    let keeper = lock::holder(&layout.root().join(scanner::LOCK)).unwrap_or_else(|| std::process::id() as Pid);
+    Group::make_below(keeper, &name, limits).map(|group| group.remove(None))
 }

@@ -297,7 +297,7 @@ impl Platform for Local {
             status: if issue.is_none() { Status::Passed } else { Status::Failed },
             issues: issue.into_iter().collect(),
         };
-        vec![sandbox, limits::enforced(stack)]
+        vec![sandbox, limits::enforced(&self.layout, stack)]
     }
 
     fn locks_first(&self) -> bool {

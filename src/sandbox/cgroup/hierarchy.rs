@@ -3,6 +3,7 @@
 //! Version 1 has a hierarchy of groups for each controller, version 2 one for all; on a hybrid machine some controllers
 //! are here and some there (cgroups(7)).
 
+use crate::sys::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -37,14 +38,14 @@ pub struct Hierarchy {
     pub version: Version,
     /// Where it is mounted: the topmost group that is seen from here.
     pub mount: PathBuf,
-    /// This process's own group, as a folder; the topmost one where its own is not seen from here.
+    /// The process's own group, as a folder; the topmost one where its own is not seen from here.
     pub own: PathBuf,
 }
 
-/// The hierarchy that a controller is in; `None` where this machine has none, or none mounted.
-pub fn of(controller: Controller) -> Option<Hierarchy> {
+/// The hierarchy that a controller is in, and a process's place in it; `None` where this machine has none, or none mounted.
+pub fn of(controller: Controller, process: Pid) -> Option<Hierarchy> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let mut found = find(controller, &read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))?;
+    let mut found = find(controller, &read("/proc/self/mountinfo"), &read(&format!("/proc/{process}/cgroup")))?;
     if !found.own.is_dir() {
         found.own.clone_from(&found.mount);
     }

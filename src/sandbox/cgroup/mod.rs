@@ -6,7 +6,8 @@
 mod hierarchy;
 
 use super::Failure;
-use crate::sys::{Context, mount, process};
+use crate::sys::process::{self, Pid};
+use crate::sys::{Context, mount};
 use hierarchy::{Controller, Hierarchy, Version};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -55,8 +56,13 @@ impl Group {
     /// # Errors
     /// `LIMITS_NOT_ENFORCED`: which limit, why, and what helps.
     pub fn make(name: &str, limits: &Limits) -> Result<Group, Failure> {
+        Group::make_below(std::process::id() as Pid, name, limits)
+    }
+
+    /// The same below another process's group.
+    pub fn make_below(process: Pid, name: &str, limits: &Limits) -> Result<Group, Failure> {
         let mut group = Group { v1: Vec::new(), v2: None };
-        match group.found(name, limits).and_then(|()| group.limit(limits)) {
+        match group.found(process, name, limits).and_then(|()| group.limit(limits)) {
             Ok(()) => Ok(group),
             Err(failure) => {
                 group.remove(None);
@@ -65,11 +71,11 @@ impl Group {
         }
     }
 
-    fn found(&mut self, name: &str, limits: &Limits) -> Result<(), Failure> {
+    fn found(&mut self, process: Pid, name: &str, limits: &Limits) -> Result<(), Failure> {
         let mut unified: Option<(Hierarchy, Vec<Controller>)> = None;
         for controller in limits.controllers() {
             let what = controller.name();
-            let Some(found) = hierarchy::of(controller) else {
+            let Some(found) = hierarchy::of(controller, process) else {
                 let message = format!("{what} cannot be limited: no control group hierarchy with it is mounted here");
                 return Err(refused(message));
             };
@@ -155,7 +161,9 @@ impl Group {
     /// touched of late, as `kubectl top` and `docker stats` count it. `None` where it has no such limit.
     pub fn memory_in_use(&self) -> Option<u64> {
         let v1 = self.v1.iter().map(|(_, dir)| (dir, "memory.usage_in_bytes", "total_inactive_file "));
-        let v2 = self.v2.iter().map(|dir| (dir, "memory.current", "inactive_file "));
+        let limited =
+            |dir: &&PathBuf| fs::read_to_string(dir.join("memory.max")).is_ok_and(|most| most.trim() != "max");
+        let v2 = self.v2.iter().filter(limited).map(|dir| (dir, "memory.current", "inactive_file "));
         v1.chain(v2).find_map(|(dir, total, cache)| {
             let total = fs::read_to_string(dir.join(total)).ok()?.trim().parse::<u64>().ok()?;
             let text = fs::read_to_string(dir.join("memory.stat")).ok()?;
