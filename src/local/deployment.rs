@@ -7,7 +7,7 @@ use crate::engine::platform::Lock;
 use crate::error::Report;
 use crate::model::Stack;
 use crate::supervisor::spec::{self, NEXT};
-use crate::sys::file::sweep as sweep_files;
+use crate::sys::file::{ABANDONED, sweep as sweep_files};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -118,6 +118,8 @@ fn sweep(layout: &Layout, name: &str) {
     for dir in [&layout.deployment(name), &layout.resources(name), &daemons, &layout.containers(name)] {
         sweep_files(dir, &["."], at_once);
     }
+    // Supervisors make what is linked to when they start a daemon, and need no lock for that.
+    sweep_files(&layout.data(name), &["."], ABANDONED);
     for id in entry_names(&daemons) {
         // A version that nobody waits for any more: a supervisor that has taken it up has renamed it.
         sweep_files(&daemons.join(id), &[NEXT, ".next.json."], at_once);

@@ -9,7 +9,7 @@ use crate::sandbox::probe::Capability;
 use crate::supervisor::handover::{self, CURRENT, PROGRAM};
 use crate::supervisor::protocol::{Op, Reply, SCANNER};
 use crate::supervisor::{lock, scanner};
-use crate::sys::file::{put, sweep};
+use crate::sys::file::{ABANDONED, put, sweep};
 use crate::sys::{process, time};
 use std::ffi::OsStr;
 use std::fs;
@@ -22,9 +22,6 @@ use std::time::Duration;
 
 /// How long a scanner may take until it can be reached.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Nobody takes so long over what is half-made.
-const ABANDONED: Duration = Duration::from_secs(600);
 /// Beside each program: the release of the package that it came with.
 const RELEASE: &str = "release";
 

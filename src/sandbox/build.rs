@@ -195,9 +195,11 @@ fn add(root: &Path, mount: &Mount) -> io::Result<()> {
     let target = mount::real_path(&path::make_dir_in_root(&root, &mount.target)?)?;
     if !mount.source.exists() {
         // A volume is one daemon's own, and what is left of a copy that was cut goes with the next; what is linked to,
-        // several may be making at once.
-        let name = if mount.filled_from_image { String::new() } else { process::random_name()? };
-        let partial = mount.source.with_extension(format!("partial{name}"));
+        // several may be making at once: a later deploy sweeps that.
+        let partial = match mount.filled_from_image {
+            true => mount.source.with_extension("partial"),
+            false => mount.source.with_file_name(format!(".{}", process::random_name()?)),
+        };
         copy::tree(&partial)?;
         fs::create_dir_all(&partial)?;
         if mount.filled_from_image {

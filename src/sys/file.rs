@@ -9,6 +9,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+/// How long what is half-made is taken for somebody's who is still at it, where no lock says more.
+pub const ABANDONED: Duration = Duration::from_secs(600);
+
 /// Writes a file aside and puts it in its place: nobody ever sees half of it, or with other rights than `mode`. Two that do
 /// it at once both end with a whole file.
 pub fn put(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
