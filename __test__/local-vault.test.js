@@ -5,7 +5,7 @@
 const fs = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
-const { allLines, daemon, manyUsers, stackOf, startCli, testBed, until, where } = require("./lib/bed.js")
+const { allLines, daemon, isRoot, manyUsers, stackOf, startCli, testBed, until, where } = require("./lib/bed.js")
 
 const bed = testBed()
 const safe = new alien.Vault("safe").build()
@@ -17,6 +17,8 @@ beforeAll(async () => {
 
 const vault = (name, words, options) => bed.cli(["vault", ...words, "-n", name], options)
 const text = async (deployment, id) => (await allLines(deployment, id)).map(({ line }) => line)
+
+const mode = (file) => (fs.statSync(file).mode & 0o777).toString(8)
 
 /** Sets a value by standard input, where no other user can see it. */
 async function set(name, key, value, id = "safe") {
@@ -50,7 +52,13 @@ test("a value that was set is there for the daemon, before its first start too; 
 
 test("on the host its owner alone gets at it", async () => {
   await set("closed", "key", "value")
-  expect((fs.statSync(bed.stateDir).mode & 0o777).toString(8)).toBe("700")
+  const folder = path.join(bed.stateDir, "data/closed/safe")
+  expect([bed.stateDir, folder, path.join(folder, "key")].map(mode)).toEqual(["700", "700", "600"])
+  // So does a link of a program that is root: what it puts there, and how, is its own affair.
+  const deployment = await bed.deploy(stackOf("closed", safe, daemon("d", image, "read=/run/alien/safe/key", "write=/run/alien/safe/mine:x", "print=end", "ready").link(safe)))
+  await until(deployment, "d", /^end$/)
+  expect((await text(deployment, "d"))[0]).toBe("read /run/alien/safe/key: value")
+  expect([folder, path.join(folder, "key")].map(mode)).toEqual(["700", "600"])
   await vault("closed", ["remove", "safe", "key"])
 })
 
@@ -67,12 +75,40 @@ test("who may only read it cannot change it, and who is granted nothing does not
   expect(await text(deployment, "n")).toEqual(["read /run/alien/safe/key: NotFound", "write /run/alien/safe/key: NotFound", "end"])
 })
 
-where(manyUsers()).test("a daemon that is not root reads it", async () => {
+where(manyUsers()).test("a daemon that is not root reads it alone, until another one that is not root either is linked to it", async () => {
   await set("users", "key", "value")
-  const asUser = await bed.image({ config: { User: "app" } })
-  const deployment = await bed.deploy(stackOf("users", safe, daemon("d", asUser, "read=/run/alien/safe/key", "print=end", "ready").link(safe)))
-  await until(deployment, "d", /^end$/)
-  expect((await text(deployment, "d"))[0]).toBe("read /run/alien/safe/key: value")
+  const folder = path.join(bed.stateDir, "data/users/safe")
+  // On the host an ordinary user does not get into a folder that is not his.
+  const modes = (...keys) => [mode(folder), ...(isRoot ? keys : []).map((key) => mode(path.join(folder, key)))]
+  const [app, other] = await Promise.all(["app", "4242"].map((User) => bed.image({ config: { User } })))
+  const one = daemon("one", app, "read=/run/alien/safe/key", "until=/run/alien/safe/later", "read=/run/alien/safe/later", "print=end", "ready").link(safe)
+  const two = daemon("two", other, "read=/run/alien/safe/key", "read=/run/alien/safe/later", "print=end", "ready").link(safe)
+  // Root of an image reads what is another's.
+  const root = daemon("root", image, "read=/run/alien/safe/key", "print=end", "ready").link(safe)
+  const deployment = await bed.deploy(stackOf("users", safe, one, root))
+  await until(deployment, "root", /^end$/)
+  await until(deployment, "one", /key: value$/)
+  expect(modes("key")).toEqual(["700", "600"].slice(0, isRoot ? 2 : 1))
+  // It sees what comes, in its own right; who fills the vault gets at it, whoever it belongs to.
+  await set("users", "passing", "x")
+  expect((await vault("users", ["remove", "safe", "passing"])).code).toBe(0)
+  expect((await vault("users", ["remove", "safe", "passing"])).stderr).toMatch(/there is no value "passing" in vault "safe"/)
+  const long = "x".repeat(200_000)
+  expect(await set("users", "later", long)).toMatchObject({ code: 0 })
+  await until(deployment, "one", /^end$/)
+  const said = (await text(deployment, "one")).join("")
+  expect(said === `read /run/alien/safe/key: valueread /run/alien/safe/later: ${long}end`).toBe(true)
+  expect(modes("key", "later")).toEqual(["700", "600", "600"].slice(0, isRoot ? 3 : 1))
+  await set("users", "later", "second")
+  expect((await vault("users", ["list", "safe"])).stdout).toBe("key\nlater\n")
+  await bed.deploy(stackOf("users", safe, one, root, two))
+  await until(deployment, "two", /^end$/)
+  expect((await text(deployment, "two")).slice(0, 2)).toEqual(["read /run/alien/safe/key: value", "read /run/alien/safe/later: second"])
+  await set("users", "key", "third")
+  expect(modes("key", "later")).toEqual(["777", "644", "644"].slice(0, isRoot ? 3 : 1))
+  await deployment.restart("one")
+  await until(deployment, "one", /key: third$/)
+  await deployment.destroy({ data: true })
 })
 
 test("what is wrong is said, and never with the value", async () => {

@@ -2,11 +2,12 @@
 //!
 //! It is called by the addon and by itself, not by people; still it says what it takes.
 
+use alien_core::sandbox::secrets::Secrets;
 use alien_core::sandbox::{copy, ids, own, probe};
 use alien_core::supervisor::{Work, exec, go_on, handover, scanner, supervise};
 use alien_core::sys::heap::Heap;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -24,7 +25,11 @@ const USAGE: &str = "usage:
                                               run a program beside a daemon's, whose pid that is; KIND is plain or
                                               terminal; how it ended goes to descriptor 3, as JSON
   alien-supervisor own LIST LAYER_DIR IDS     give the files of a layer their owners
-  alien-supervisor remove TREE IDS            remove files that belong to a sandbox's ids";
+  alien-supervisor remove TREE IDS            remove files that belong to a sandbox's ids
+  alien-supervisor secrets names|share DIR IDS
+  alien-supervisor secrets put|remove DIR IDS NAME
+                                              see or change secrets that belong to a sandbox's ids; names go to standard
+                                              output, a line each; a value is standard input";
 
 fn main() -> ExitCode {
     match run(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
@@ -57,7 +62,24 @@ fn run(arguments: &[OsString]) -> io::Result<()> {
             exec::run(path(1), pid, kind == "terminal", words[5..].iter().map(|&word| word.to_owned()).collect())
         }
         ["own", _, _, text] => own::apply(path(1), path(2), &ids(text)?),
+        ["secrets", what, _, text] => ids::as_root_of(&ids(text)?, || secrets(what, path(2), None)),
+        ["secrets", what, _, text, name] => ids::as_root_of(&ids(text)?, || secrets(what, path(2), Some(name))),
         ["remove", _, text] => ids::as_root_of(&ids(text)?, || copy::tree(path(1))),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE)),
+    }
+}
+
+fn secrets(what: &str, dir: &Path, name: Option<&str>) -> io::Result<()> {
+    let secrets = Secrets::open(dir)?;
+    match (what, name) {
+        ("names", None) => secrets.names()?.iter().try_for_each(|name| writeln!(io::stdout(), "{name}")),
+        ("share", None) => secrets.share(),
+        ("put", Some(name)) => {
+            let mut value = Vec::new();
+            io::stdin().read_to_end(&mut value)?;
+            secrets.put(name, &value)
+        }
+        ("remove", Some(name)) => secrets.remove(name),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE)),
     }
 }

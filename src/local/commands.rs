@@ -332,6 +332,7 @@ impl Commands<'_> {
                     target: PathBuf::from("/data"),
                     read_only: false,
                     filled_from_image: false,
+                    secrets: false,
                 }],
             },
             program: Program {

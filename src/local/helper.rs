@@ -190,6 +190,20 @@ impl Helper {
         self.run([OsStr::new("remove"), tree.as_os_str(), OsStr::new(&ids)]).map(drop)
     }
 
+    /// Looks at or changes a folder of secrets that belongs to one of the account's subordinate ids. What it says.
+    pub fn secrets(
+        &self,
+        what: &str,
+        dir: &Path,
+        ids: &Ids,
+        name: Option<&str>,
+        value: &[u8],
+    ) -> Result<String, Report> {
+        let ids = serde_json::to_string(ids).unwrap_or_default();
+        let words = [OsStr::new("secrets"), OsStr::new(what), dir.as_os_str(), OsStr::new(&ids)];
+        self.run_with(words.into_iter().chain(name.map(OsStr::new)), value)
+    }
+
     /// Changes the folders, and sees to it that a scanner has looked at them since: the one that is there also where we are
     /// killed in between.
     pub async fn scan_after(&self, change: impl FnOnce() -> Result<(), Report>) -> Result<(), Report> {
@@ -246,9 +260,22 @@ impl Helper {
     }
 
     fn run<const N: usize>(&self, arguments: [&OsStr; N]) -> Result<String, Report> {
+        self.run_with(arguments, b"")
+    }
+
+    fn run_with<'a>(&self, arguments: impl IntoIterator<Item = &'a OsStr>, input: &[u8]) -> Result<String, Report> {
         let mut command = Command::new(&self.program);
-        command.args(arguments).env_clear().stdin(Stdio::null()).current_dir("/");
-        let output = command.output().map_err(|error| {
+        command.args(arguments).env_clear().current_dir("/").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut run = || {
+            if input.is_empty() {
+                return command.stdin(Stdio::null()).output();
+            }
+            let mut child = command.stdin(Stdio::piped()).spawn()?;
+            // One that has ended over it says why.
+            let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
+            child.wait_with_output()
+        };
+        let output = run().map_err(|error| {
             let report = Report::new("HELPER_FAILED", format!("cannot run {}: {error}", self.program.display()));
             match error.kind() {
                 io::ErrorKind::PermissionDenied => report.hint(

@@ -423,7 +423,17 @@ impl Platform for Local {
     }
 
     async fn change_vault(&self, deployment: &str, id: &str, change: &VaultChange) -> Result<Vec<String>, Report> {
-        vault::change(&self.layout, deployment, id, change)
+        let helper = match vault::is_foreign(&self.layout, deployment, id) {
+            true => Some(self.machine().await?.helper.clone()),
+            false => None,
+        };
+        let (layout, ids, change) = (self.layout.clone(), self.ids.clone(), change.clone());
+        let (deployment, id) = (deployment.to_owned(), id.to_owned());
+        let work = move || {
+            let helper = helper.as_ref().map(|helper| (helper, &ids));
+            vault::change(&layout, (&deployment, &id), &change, helper)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| Report::new("INTERNAL", error.to_string()))?
     }
 
     async fn prune(&self, dry_run: bool) -> Result<PruneReport, Report> {

@@ -1,38 +1,49 @@
-//! The values of a vault: a file each, in the folder that linked daemons see.
-//!
-//! Every user of an image may read them, whichever it runs as; on the host nobody gets past the state directory, which is
-//! its owner's alone.
+//! The values of a vault: a file each, in the folder that linked daemons see; see `sandbox::secrets` for who may read them.
 
 use super::deployment;
+use super::helper::Helper;
 use super::layout::{Layout, make_dir, unusable};
 use crate::engine::vault::Change;
 use crate::error::Report;
 use crate::model::ResourceType;
-use crate::sys::file;
+use crate::sandbox::ids::Ids;
+use crate::sandbox::secrets::Secrets;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Makes the change, and gives the names of the values that there are then.
+/// Whether its folder belongs to an id that is this account's only in a user namespace.
+pub fn is_foreign(layout: &Layout, name: &str, vault: &str) -> bool {
+    let us = unsafe { libc::geteuid() };
+    us != 0 && fs::metadata(layout.data(name).join(vault)).is_ok_and(|dir| dir.uid() != us)
+}
+
+/// Makes the change, and gives the names of the values that there are then. `helper` is needed where [`is_foreign`] says so.
+/// Blocking.
 ///
 /// # Errors
 /// `RESOURCE_NOT_FOUND` where the deployment is there and has no such vault, `VAULT_VALUE_NOT_FOUND` where nothing is to be
 /// removed.
-pub fn change(layout: &Layout, name: &str, vault: &str, change: &Change) -> Result<Vec<String>, Report> {
+pub fn change(
+    layout: &Layout,
+    (name, vault): (&str, &str),
+    change: &Change,
+    helper: Option<(&Helper, &Ids)>,
+) -> Result<Vec<String>, Report> {
     check(layout, name, vault)?;
     let dir = layout.data(name).join(vault);
+    let values = Values { dir: &dir, foreign: helper };
     match change {
-        Change::Set { key, value } => {
-            make(layout, name, &dir)?;
-            let path = dir.join(key);
-            file::put(&path, 0o644, |file| file.write_all(value.as_bytes()))
-                .map_err(|error| unusable(&path, &error))?;
+        Change::Set { key, value } => values.put(key, value)?,
+        Change::Remove { key } if values.names()?.contains(key) => values.remove(key)?,
+        Change::Remove { key } => {
+            let message = format!("there is no value {key:?} in vault {vault:?}");
+            return Err(Report::new("VAULT_VALUE_NOT_FOUND", message).status(404));
         }
-        Change::Remove { key } => remove(&dir.join(key), vault, key)?,
         Change::None => {}
     }
-    Ok(deployment::entry_names(&dir))
+    values.names()
 }
 
 /// Before a deployment is there, its vaults may be filled; one that is there says what it has.
@@ -56,25 +67,43 @@ fn check(layout: &Layout, name: &str, vault: &str) -> Result<(), Report> {
         .hint("add `new Vault(ID)` to the stack, link it to a daemon and deploy"))
 }
 
-/// As the first daemon that is linked to it would: whichever user an image runs as may use it.
-fn make(layout: &Layout, name: &str, dir: &Path) -> Result<(), Report> {
-    if dir.exists() {
-        return Ok(());
-    }
-    make_dir(&layout.data(name))?;
-    let random = crate::sys::process::random_name().map_err(|error| unusable(dir, &error))?;
-    let staged = layout.data(name).join(format!(".{random}"));
-    make_dir(&staged)?;
-    fs::set_permissions(&staged, fs::Permissions::from_mode(0o777))
-        .and_then(|()| file::put_dir(&staged, dir))
-        .map_err(|error| unusable(dir, &error))
+/// The folder's values, also where it belongs to one of the account's subordinate ids: only the helper gets at it then.
+struct Values<'a> {
+    dir: &'a Path,
+    foreign: Option<(&'a Helper, &'a Ids)>,
 }
 
-fn remove(path: &Path, vault: &str, key: &str) -> Result<(), Report> {
-    fs::remove_file(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            Report::new("VAULT_VALUE_NOT_FOUND", format!("there is no value {key:?} in vault {vault:?}")).status(404)
+impl Values<'_> {
+    fn names(&self) -> Result<Vec<String>, Report> {
+        if !self.dir.exists() {
+            return Ok(Vec::new());
         }
-        _ => unusable(path, &error),
-    })
+        match self.foreign {
+            Some((helper, ids)) => {
+                Ok(helper.secrets("names", self.dir, ids, None, b"")?.lines().map(str::to_owned).collect())
+            }
+            None => self.here(Secrets::names),
+        }
+    }
+
+    fn put(&self, key: &str, value: &str) -> Result<(), Report> {
+        match self.foreign {
+            Some((helper, ids)) => helper.secrets("put", self.dir, ids, Some(key), value.as_bytes()).map(drop),
+            None => {
+                make_dir(self.dir.parent().unwrap_or(self.dir))?;
+                self.here(|secrets| secrets.put(key, value.as_bytes()))
+            }
+        }
+    }
+
+    fn remove(&self, key: &str) -> Result<(), Report> {
+        match self.foreign {
+            Some((helper, ids)) => helper.secrets("remove", self.dir, ids, Some(key), b"").map(drop),
+            None => self.here(|secrets| secrets.remove(key)),
+        }
+    }
+
+    fn here<T>(&self, change: impl FnOnce(&Secrets) -> io::Result<T>) -> Result<T, Report> {
+        Secrets::open(self.dir).and_then(|secrets| change(&secrets)).map_err(|error| unusable(self.dir, &error))
+    }
 }

@@ -156,12 +156,14 @@ pub fn spec(parts: &Parts<'_>) -> Result<Spec, Report> {
         target: absolute(volume),
         read_only: false,
         filled_from_image: true,
+        secrets: false,
     }));
     mounts.extend(parts.commands.iter().map(|access| Mount {
         source: access.dir.clone(),
         target: PathBuf::from(TOKEN_DIR),
         read_only: true,
         filled_from_image: false,
+        secrets: false,
     }));
     // Parents before what is mounted in them.
     mounts.sort_by(|a, b| a.target.cmp(&b.target));
@@ -271,6 +273,7 @@ fn bindings(parts: &Parts<'_>) -> (Vec<(String, String)>, Vec<Mount>) {
                 target: PathBuf::from(target),
                 read_only: !parts.stack.grants(&parts.daemon.id, &link.id).write,
                 filled_from_image: false,
+                secrets: link.kind == ResourceType::Vault,
             };
             Some(((binding_variable(&link.id), binding.to_string()), mount))
         })

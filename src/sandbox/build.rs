@@ -1,6 +1,7 @@
 //! Building a sandbox: namespaces, the image's root, and everything mounted into it.
 
 use super::report::{tell, verdict};
+use super::secrets::Secrets;
 use super::{Failure, Mount, Namespaces, Program, Sandbox, Top, copy, dev, exec, proc};
 use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Fork, Pid};
@@ -107,8 +108,14 @@ fn build(sandbox: &Sandbox, program: &Program, socket: &OwnedFd) -> Result<(), F
     }
     let root = mount_root(sandbox)?;
     mount_system(&root).context(|| "mount the system's folders".to_owned())?;
+    let mut secrets = Vec::new();
     for mount in &sandbox.mounts {
-        add(&root, mount).context(|| format!("mount {} in the sandbox", mount.target.display()))?;
+        let mut add = || {
+            // Not to be reached any more from within.
+            secrets.extend(mount.secrets.then(|| Secrets::open(&mount.source)).transpose()?);
+            add(&root, mount)
+        };
+        add().context(|| format!("mount {} in the sandbox", mount.target.display()))?;
     }
     for name in ["hosts", "hostname", "resolv.conf"] {
         let source = Top(&sandbox.top).files().join(name);
@@ -119,7 +126,10 @@ fn build(sandbox: &Sandbox, program: &Program, socket: &OwnedFd) -> Result<(), F
     }
     set_hostname(&sandbox.hostname)?;
     mount::pivot_to(&root).context(|| "enter the image's root".to_owned())?;
-    exec::prepare(program, &sandbox.ids).map(drop)
+    let (uid, gid) = exec::prepare(program, &sandbox.ids)?.user();
+    let give = |secrets: &Secrets| secrets.give_to(uid, gid);
+    secrets.iter().try_for_each(give).context(|| format!("give the secrets to user {uid}"))?;
+    Ok(())
 }
 
 /// Mounts the layers with their writable top, or copies them, and gives the root's path.

@@ -133,6 +133,11 @@ pub fn give_up_rights() -> io::Result<()> {
 }
 
 impl Ready {
+    /// User and group id that it runs as, inside.
+    pub fn user(&self) -> (u32, u32) {
+        (self.identity.uid, self.identity.gid)
+    }
+
     /// Becomes the program, after [`give_up_rights`]. Returns only what went wrong.
     ///
     /// Leaves nothing allocated behind when it does become the program: it may be called in memory that is somebody else's

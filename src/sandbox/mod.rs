@@ -32,6 +32,7 @@ pub mod probe;
 pub mod proc;
 mod report;
 mod seccomp;
+pub mod secrets;
 mod user;
 
 use crate::sys::process::{self, Pid};
@@ -70,6 +71,9 @@ pub struct Mount {
     pub read_only: bool,
     /// Whether a new source begins as a copy of what the image has at the target, as an image's `VOLUME` does.
     pub filled_from_image: bool,
+    /// Whether its files are for the program's user alone; see [`secrets`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secrets: bool,
 }
 
 /// What runs in the sandbox.

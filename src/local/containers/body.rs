@@ -5,6 +5,7 @@ use super::names::Names;
 use crate::error::Report;
 use crate::local::layout::{make_dir, unusable};
 use crate::sandbox::Mount as Wanted;
+use crate::sandbox::secrets::Secrets;
 use crate::supervisor::spec::Spec;
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, RestartPolicy, RestartPolicyNameEnum,
@@ -106,8 +107,17 @@ fn mount(names: &Names<'_>, wanted: &Wanted) -> Mount {
 /// An image's volume is one of the engine's over a folder of ours: so the engine fills it from the image, and the data lie
 /// where those of other daemons do.
 pub async fn prepare(engine: &Engine, names: &Names<'_>, run: &Spec) -> Result<(), Report> {
+    let has_secrets = run.sandbox.mounts.iter().any(|wanted| wanted.secrets);
+    // Who else there is, only the engine could tell; and its root may not be the one here.
+    let is_shared = has_secrets && (!is_root(&run.program.user) || engine.has_own_ids().await?);
     for wanted in &run.sandbox.mounts {
-        if !wanted.source.exists() {
+        if wanted.secrets {
+            let open = || {
+                let secrets = Secrets::open(&wanted.source)?;
+                if is_shared { secrets.share() } else { Ok(()) }
+            };
+            open().map_err(|error| unusable(&wanted.source, &error))?;
+        } else if !wanted.source.exists() {
             make_open(&wanted.source)?;
         }
         if !wanted.filled_from_image {
@@ -125,6 +135,11 @@ pub async fn prepare(engine: &Engine, names: &Names<'_>, run: &Spec) -> Result<(
         engine.ask(&format!("make the volume {name}"), engine.docker.create_volume(request)).await?;
     }
     Ok(())
+}
+
+/// Whether an image's `USER` says that its program runs as root.
+fn is_root(user: &str) -> bool {
+    matches!(user.split(':').next(), None | Some("" | "0" | "root"))
 }
 
 /// A folder for whatever user the program runs as; outside, the state directory keeps others out.

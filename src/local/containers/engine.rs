@@ -98,6 +98,13 @@ impl Engine {
         self.limiting.get_or_try_init(ask).await.copied()
     }
 
+    /// Whether root of its containers is another one than who runs the engine (dockerd(8), `--userns-remap`).
+    pub async fn has_own_ids(&self) -> Result<bool, Report> {
+        let info = self.ask("tell whether it has ids of its own", self.docker.info()).await?;
+        let options = info.security_options.unwrap_or_default();
+        Ok(options.iter().any(|option| option.split(',').any(|part| part == "name=userns")))
+    }
+
     /// Whether it is an ordinary user's Podman: the socket is that account's then.
     fn is_users_podman(&self) -> bool {
         let socket = self.host.strip_prefix("unix://").and_then(|path| fs::metadata(path).ok());
