@@ -4,6 +4,7 @@
 // proof that nothing is left.
 
 const { spawn, spawnSync } = require("node:child_process")
+const { randomBytes } = require("node:crypto")
 const fs = require("node:fs")
 const os = require("node:os")
 const path = require("node:path")
@@ -70,12 +71,19 @@ function removeTree(dir) {
   }
 }
 
+/** The path of a folder that is made before the file's first test: where all are skipped, nothing is left of it. */
+function testFolder(prefix = "alien-test-") {
+  const folder = path.join(os.tmpdir(), prefix + randomBytes(6).toString("hex"))
+  beforeAll(() => fs.mkdirSync(folder, { mode: 0o700 }))
+  return folder
+}
+
 /**
  * A state directory for one test file. At the file's end its deployments are destroyed, and nothing may be left of them:
  * no process, no mount, no file.
  */
 function testBed() {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "alien-test-"))
+  const folder = testFolder()
   const stateDir = path.join(folder, "state")
   const seen = new Set()
   let images = 0
@@ -232,5 +240,5 @@ const has = (program) => (process.env.PATH ?? "").split(":").concat("/usr/sbin",
 
 module.exports = {
   DEADLINE, allLines, cli, daemon, eventually, failure, has, isAlive, isRoot, manyUsers, mountsBelow, needs, processesWith, removeTree,
-  root, stackOf, startCli, testBed, together, tool, until, where,
+  root, stackOf, startCli, testBed, testFolder, together, tool, until, where,
 }

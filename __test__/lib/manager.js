@@ -5,10 +5,9 @@
 const fs = require("node:fs")
 const http = require("node:http")
 const https = require("node:https")
-const os = require("node:os")
 const path = require("node:path")
 const { CommandsClient } = require("@alienplatform/core/commands")
-const { eventually, isAlive, processesWith, removeTree } = require("./bed.js")
+const { eventually, isAlive, processesWith, removeTree, testFolder } = require("./bed.js")
 const { ADMIN, program: PROGRAM, start, startManager } = require("./process.js")
 
 /** All that a stream has, as text. */
@@ -20,7 +19,7 @@ async function whole(stream) {
 
 /** The manager; it runs from `beforeAll`, or from when the test starts it, to the file's end. */
 function testManager({ start: startsItself = true } = {}) {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "alien-test-"))
+  const folder = testFolder()
   const pids = new Set()
   const closers = []
   const its = { folder, deployment: "edge", admin: ADMIN }

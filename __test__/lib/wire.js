@@ -4,8 +4,8 @@
 
 const fs = require("node:fs")
 const http = require("node:http")
-const os = require("node:os")
 const path = require("node:path")
+const { testFolder } = require("./bed.js")
 const { ADMIN, startManager } = require("./process.js")
 
 /** Bytes, or JSON, as a body that travels in a message; and back. */
@@ -14,7 +14,7 @@ const outline = ({ inlineBase64 }) => JSON.parse(Buffer.from(inlineBase64, "base
 
 /** A folder in which managers run, one after the other. At the file's end they have ended and it is gone. */
 function managerBed() {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "alien-manager-test-"))
+  const folder = testFolder("alien-manager-test-")
   const running = new Set()
   let folders = 0
 
