@@ -15,6 +15,7 @@ mod images;
 mod layout;
 mod limits;
 mod logs;
+mod managers;
 mod observe;
 mod place;
 mod reboot;
@@ -38,12 +39,11 @@ use crate::engine::status::{DeploymentStatus, Usage};
 use crate::engine::vault::Change as VaultChange;
 use crate::error::{Issue, Report};
 use crate::image::{self, Store, StoreOptions};
-use crate::model::{self, Daemon, Resource, Stack};
+use crate::model::{self, Resource, Stack};
 use crate::preflight::{Check, Status};
 use crate::sandbox::ids::Ids;
 use crate::supervisor::{scanner, spec};
 use async_trait::async_trait;
-use commands::{Access, Commands};
 use daemon::DaemonDir;
 use doctor::Doctor;
 use fetch::declared_image;
@@ -132,6 +132,11 @@ impl Local {
             .await
     }
 
+    fn helper(&self) -> Result<Helper, Report> {
+        self.layout.make()?;
+        Helper::install(&self.layout, &self.options.helper)
+    }
+
     fn daemon_dir<'a>(&'a self, machine: &'a Machine, deployment: &'a str, id: &'a str) -> DaemonDir<'a> {
         DaemonDir { layout: &self.layout, helper: &machine.helper, deployment, id }
     }
@@ -169,88 +174,9 @@ impl Local {
         Ok(desired)
     }
 
-    /// The means of commands: of a manager here, which is a process of ours in any case, or just of one elsewhere.
-    async fn means_of_commands(&self) -> Result<(Helper, bool), Report> {
-        match self.machine().await {
-            Ok(machine) => Ok((machine.helper.clone(), machine.overlay)),
-            Err(_) if self.options.manager.is_some() => Ok((self.helper()?, false)),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn helper(&self) -> Result<Helper, Report> {
-        self.layout.make()?;
-        Helper::install(&self.layout, &self.options.helper)
-    }
-
-    fn commands_with<'a>(&'a self, (helper, overlay): &'a (Helper, bool)) -> Commands<'a> {
-        let (layout, packaged, ids) = (&self.layout, self.options.program.as_path(), &self.ids);
-        Commands { layout, helper, packaged, ids, overlay: *overlay }
-    }
-
-    /// Records the deployment, with the engine that it has, and sees to it that its daemons can take commands.
-    async fn begin_under(&self, engine: Option<&str>, deployment: &str, stack: &Stack) -> Result<(), Report> {
-        let takers = stack.daemons().filter(|daemon| daemon.commands_enabled);
-        let takers: Vec<&str> = takers.map(|daemon| daemon.id.as_str()).collect();
-        if takers.is_empty() {
-            return deployment::begin(&self.layout, deployment, stack, engine);
-        }
-        let means = self.means_of_commands().await?;
-        let commands = self.commands_with(&means);
-        let manager = self.options.manager.as_ref();
-        if let Some(manager) = manager {
-            commands.ensure_elsewhere(manager, deployment, &takers, &Events::ignored()).await?;
-        }
-        deployment::begin(&self.layout, deployment, stack, engine)?;
-        if manager.is_none() {
-            commands.ensure(deployment, &Events::ignored()).await?;
-        }
-        Ok(())
-    }
-
-    /// What a daemon is given so that it can take its commands, if it does.
-    async fn access(&self, deployment: &str, daemon: &Daemon) -> Result<Option<Access>, Report> {
-        if !daemon.commands_enabled {
-            return Ok(None);
-        }
-        let means = self.means_of_commands().await?;
-        let commands = self.commands_with(&means);
-        Ok(Some(match &self.options.manager {
-            Some(manager) => commands.access_elsewhere(manager, deployment, &daemon.id)?,
-            None => commands.access(deployment, &daemon.id).await?,
-        }))
-    }
-
-    /// What a daemon took its commands from before, it takes none from any more.
-    async fn leave_managers(&self, deployment: &str, id: &str, stays: bool, events: &Events) -> Result<(), Report> {
-        if !self.layout.manager().exists() {
-            return Ok(());
-        }
-        let external = self.options.manager.as_ref();
-        let means = match self.means_of_commands().await {
-            Ok(means) => means,
-            // What there is of one here has been left by another time: only files are taken away.
-            Err(_) => (self.helper()?, false),
-        };
-        let commands = self.commands_with(&means);
-        commands.forget_elsewhere(deployment, id, external, stays).await?;
-        if stays && external.is_none() {
-            return Ok(());
-        }
-        commands.forget(deployment, id, events).await
-    }
-
     /// Forgets a deployment whose resources have been removed; with `data`, also what they stored.
     async fn end_of(&self, deployment: &str, data: bool) -> Result<(), Report> {
-        if self.layout.manager().exists() {
-            let means = match self.means_of_commands().await {
-                Ok(means) => means,
-                Err(_) => (self.helper()?, false),
-            };
-            self.commands_with(&means)
-                .forget_deployment(deployment, self.options.manager.as_ref(), data, &Events::ignored())
-                .await?;
-        }
+        self.forget_callers(deployment, data).await?;
         let stored = self.layout.data(deployment);
         if data && stored.exists() {
             self.helper()?.remove(&stored, &self.ids)?;

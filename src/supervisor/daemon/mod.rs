@@ -3,22 +3,24 @@
 //! A loop that waits for events and a small machine of states: [`Stage`] says what the supervisor is doing, and every
 //! event is one function that moves it on. Nothing in the loop waits for anything but the loop itself.
 
+mod end;
 pub(super) mod handed;
 pub(super) mod limited;
 mod notify;
+mod start;
 mod status;
 mod update;
 
-use super::child::{self, Child};
+use super::child::Child;
 use super::control::{CallerId, Server};
 use super::log::{Log, Output};
-use super::protocol::{CONTROL, LastExit, Op, Reply, RolledBack};
+use super::protocol::{CONTROL, Op, Reply, RolledBack};
 use super::spec::{self, Document, Spec};
 use super::state::State;
-use super::{backoff, handover, lock, notice, scanner};
+use super::{handover, lock, notice, scanner};
 use crate::sandbox::{Failure, Namespaces, build, copy};
 use crate::sys::poll::PollSet;
-use crate::sys::process::{self, Exit, Fork, Pid};
+use crate::sys::process::{self, Exit, Fork};
 use crate::sys::{file, signal, time};
 use limited::Limited;
 use status::{last_exit, now};
@@ -225,88 +227,6 @@ impl Supervisor {
         }
     }
 
-    /// A start that nobody asked for.
-    fn start_again(&mut self) {
-        self.state.restarts += 1;
-        self.start();
-    }
-
-    /// Starts the current version: in the init that there is, if that is its own, else in a new one once the old has gone.
-    /// Where there is no sandbox yet, it is built first.
-    fn start(&mut self) {
-        self.next_start_at = None;
-        let version = &self.current.spec.version;
-        if let Some(next) = self.next.take_if(|next| next.version == *version)
-            && let Some(former) = self.child.replace(next)
-        {
-            former.leave();
-        }
-        match &self.child {
-            Some(child) if child.version == *version => self.run(),
-            Some(child) => {
-                child.kill();
-                self.move_to(Stage::Stopping { kill_at: time::monotonic(), killed: true, then: Then::Start });
-            }
-            None => self.launch(),
-        }
-    }
-
-    /// Makes an init for the current version, and starts the program in it.
-    fn launch(&mut self) {
-        let Some(namespaces) = &self.current.namespaces else {
-            match build::start(&self.current.spec.sandbox, &self.current.spec.program) {
-                Ok(build) => self.move_to(Stage::Building(build)),
-                Err(error) => self.not_started(error.into()),
-            }
-            return;
-        };
-        self.limited.by(&self.current.spec.limits, &self.dir);
-        match self.init_of(&self.current.spec, namespaces) {
-            Ok(child) => {
-                self.child = Some(child);
-                self.run();
-            }
-            Err(error) => self.not_started(error.into()),
-        }
-    }
-
-    /// An init for the program of `spec`, in the control group that there is.
-    fn init_of(&self, spec: &Spec, namespaces: &Namespaces) -> io::Result<Child> {
-        let mut program = spec.program.clone();
-        program.env.extend(self.notify_variable());
-        child::launch(namespaces, spec, &program, self.limited.group())
-    }
-
-    /// Starts the program in the init that there is.
-    fn run(&mut self) {
-        let Some(child) = &mut self.child else { return };
-        self.limited.begin_run();
-        child.start();
-        self.failure = None;
-        self.started_at = Some(now());
-        self.move_to(Stage::Up { since: time::monotonic(), settled: false });
-        self.state.running = true;
-        self.state.save(&self.dir);
-    }
-
-    /// The sandbox of the current version is there, or cannot be had.
-    fn built(&mut self) {
-        let Stage::Building(build) = std::mem::replace(&mut self.stage, Stage::Done) else { return };
-        match build.finish() {
-            Ok(namespaces) => {
-                self.current.namespaces = Some(namespaces);
-                self.launch();
-            }
-            Err(failure) => self.not_started(failure),
-        }
-    }
-
-    /// A start that did not reach the program counts as a short run.
-    fn not_started(&mut self, failure: Failure) {
-        self.failure = Some(failure);
-        self.wait_or_go_back(None, Duration::ZERO);
-    }
-
     /// The inside has said something, or has gone.
     fn heard(&mut self) {
         let Some(child) = &mut self.child else { return };
@@ -340,83 +260,6 @@ impl Supervisor {
         while let Some((pid, status)) = process::reap_any() {
             self.reaped(pid, Exit::from_wait_status(status));
         }
-    }
-
-    /// A child of ours has ended. With an init goes everything in its pid namespace.
-    fn reaped(&mut self, pid: Pid, status: Exit) {
-        for child in [self.next.as_mut(), self.update.as_mut().and_then(Update::child), self.child.as_mut()] {
-            if let Some(child) = child.filter(|child| child.init == pid) {
-                child.reaped = true;
-            }
-        }
-        self.next.take_if(|next| next.reaped);
-        let Some(child) = self.child.as_mut().filter(|child| child.reaped) else { return };
-        child.hear();
-        if child.running && child.exit.is_none() {
-            child.exit = Some(status);
-        }
-        let exit = self.take_exit();
-        self.child = None;
-        self.go_on_after(exit);
-    }
-
-    /// How the program has ended, and with it everything in its pid namespace but the init: once, and only if it has.
-    fn take_exit(&mut self) -> Option<Exit> {
-        self.child.as_ref()?.exit?;
-        // What it said before it ended may have come after the events of this turn were counted: a program that says
-        // READY and ends at once was up.
-        self.notified();
-        let child = self.child.as_mut()?;
-        let exit = child.take_exit();
-        self.failure = child.failure.take().or(self.failure.take());
-        for output in [Output::Stdout, Output::Stderr] {
-            while crate::sys::poll::is_ready(&child.outputs[output as usize])
-                && self.log.take(output, &child.outputs[output as usize])
-            {}
-        }
-        self.log.end();
-        self.state.running = false;
-        self.started_at = None;
-        if let Some(notice) = &self.current.spec.ended {
-            notice::tell(notice, Duration::ZERO);
-        }
-        exit
-    }
-
-    /// What comes after the end of a program, or of an init without one.
-    fn go_on_after(&mut self, exit: Option<Exit>) {
-        match (&self.stage, exit, &self.child) {
-            (Stage::Stopping { then: Then::Start, .. }, ..) => self.start(),
-            (Stage::Stopping { then: Then::Exit, .. }, _, Some(child)) => child.kill(),
-            (Stage::Stopping { then: Then::Exit, .. }, _, None) => {
-                self.state.save(&self.dir);
-                self.move_to(Stage::Done);
-            }
-            (Stage::Up { since, .. }, Some(exit), _) => {
-                let lived = time::monotonic().saturating_sub(*since);
-                self.wait_or_go_back(Some(exit), lived);
-            }
-            _ => {}
-        }
-    }
-
-    /// A run has ended that should not have: try again later, or go back to the version before.
-    fn wait_or_go_back(&mut self, exit: Option<Exit>, lived: Duration) {
-        let exit = exit.map(|exit| LastExit { oom: self.limited.was_exceeded(), ..last_exit(exit) });
-        if exit.is_some() && self.failure.is_none() {
-            self.state.last_exit.clone_from(&exit);
-        }
-        if let Some(former) = self.former.take() {
-            return self.go_back(former, exit);
-        }
-        self.state.failures = backoff::failures(self.state.failures, lived);
-        let wait = backoff::delay(self.state.failures, time::wall().subsec_micros());
-        if wait.is_zero() {
-            return self.start_again();
-        }
-        self.state.save(&self.dir);
-        self.next_start_at = Some(time::rfc3339(time::wall() + wait));
-        self.move_to(Stage::Waiting { until: time::monotonic() + wait });
     }
 
     /// The program counts as up.

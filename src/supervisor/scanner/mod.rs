@@ -1,13 +1,16 @@
 //! The scanner: keeps a supervisor beside every daemon that is wanted, and clears away those that are not.
 
+mod kept;
+mod watched;
+
+use kept::Kept;
+pub use watched::Watched;
+
 use super::control::Server;
-use super::daemon::limited;
 use super::handover::{self, adopt};
 use super::lock;
-use super::protocol::{CONTROL, Op, Reply, Request, SCANNER, VERSION};
-use super::spec::{self, Document};
-use crate::sandbox::ids::{self, Ids};
-use crate::sandbox::{Failure, copy};
+use super::protocol::{Op, Reply, SCANNER};
+use crate::sandbox::Failure;
 use crate::sys::poll::PollSet;
 use crate::sys::process::{self, Fork, Pid};
 use crate::sys::{Context, file, memory, signal, socket, time};
@@ -18,7 +21,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Held by the scanner of a state directory.
@@ -30,24 +32,6 @@ const THROTTLE: Duration = Duration::from_secs(1);
 
 /// SIGHUP is heard and means nothing: a session that ends (systemd.kill(5), `SendSIGHUP=`) hangs up all that was begun in it.
 const SIGNALS: [i32; 3] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGHUP];
-
-/// One daemon's folder, and who looks after it.
-struct Kept {
-    dir: PathBuf,
-    /// Its supervisor: pid, a handle that is readable once it has ended, and when we started it.
-    supervisor: Option<(Pid, OwnedFd, Duration)>,
-    /// The child that removes the folder.
-    remover: Option<Pid>,
-    /// Nothing is tried before this.
-    not_before: Duration,
-    told_to_end: bool,
-    /// Whether its supervisor runs the program that it should, or was told to.
-    is_current: bool,
-    /// Something has happened to it.
-    due: bool,
-    /// Of the supervisor's handle, in what is waited on.
-    key: Option<usize>,
-}
 
 struct Scanner {
     state_dir: PathBuf,
@@ -365,156 +349,9 @@ impl Scanner {
     }
 }
 
-impl Kept {
-    /// Whether only time can bring it on.
-    fn is_idle(&self) -> bool {
-        self.supervisor.is_none() && self.remover.is_none()
-    }
-
-    /// Does what the folder asks for. Gives false once there is nothing to look after any more.
-    fn tend(&mut self, state_dir: &Path, ending: bool) -> bool {
-        if self.remover.is_some() {
-            return true;
-        }
-        let now = time::monotonic();
-        // A folder comes with its spec, so one without is what is left of a removal.
-        let unwanted = self.dir.join(spec::REMOVED).exists() || !self.dir.join(spec::CURRENT).exists();
-        if let Some((_, handle, started)) = &self.supervisor
-            && crate::sys::poll::is_ready(handle)
-        {
-            if !unwanted && now.saturating_sub(*started) < THROTTLE {
-                self.not_before = *started + THROTTLE;
-            }
-            self.supervisor = None;
-        }
-        if !self.dir.exists() {
-            return self.supervisor.is_some();
-        }
-        if self.supervisor.is_none() {
-            // One that an earlier scanner started, or that a caller's scanner did while we began.
-            self.supervisor =
-                lock::holder_handle(&self.dir.join("lock")).map(|(pid, handle)| (pid, handle, Duration::ZERO));
-        }
-        if let (Some((pid, ..)), false) = (&self.supervisor, self.is_current) {
-            self.is_current = self.tell_to_renew(*pid, state_dir);
-        }
-        match &self.supervisor {
-            Some((_, handle, _)) if (unwanted || ending) && !self.told_to_end => {
-                self.told_to_end = process::pidfd_kill(handle, libc::SIGTERM).is_ok();
-                // One that somebody has stopped hears it only now.
-                let _ = process::pidfd_kill(handle, libc::SIGCONT);
-            }
-            None if unwanted && now >= self.not_before => self.remove(),
-            None if !unwanted && ending => return false,
-            None if !unwanted && now >= self.not_before => self.start(state_dir, now),
-            _ => {}
-        }
-        true
-    }
-
-    /// Has a supervisor of another program become this one. Whether it knows.
-    fn tell_to_renew(&self, pid: Pid, state_dir: &Path) -> bool {
-        if handover::wanted(state_dir).is_ok_and(|program| handover::runs(&pid.to_string(), &program)) {
-            return true;
-        }
-        let mut request = serde_json::to_vec(&Request { v: VERSION, op: Op::Renew }).unwrap_or_default();
-        request.push(b'\n');
-        // It answers, which nobody waits for: whether it has done so shows in what it runs.
-        socket::connect(&self.dir, CONTROL).is_ok_and(|mut stream| stream.write_all(&request).is_ok())
-    }
-
-    fn start(&mut self, state_dir: &Path, now: Duration) {
-        self.told_to_end = false;
-        // As anybody's that is found: it may have been started by the program before.
-        self.is_current = false;
-        let started = handover::wanted(state_dir).and_then(|program| {
-            let child = Command::new(program)
-                .arg("run")
-                .args([state_dir, &self.dir])
-                .env_clear()
-                .stdin(Stdio::null())
-                .spawn()?;
-            Ok((child.id() as Pid, process::pidfd_open(child.id() as Pid)?, now))
-        });
-        match started {
-            Ok(supervisor) => self.supervisor = Some(supervisor),
-            Err(error) => {
-                eprintln!("{}: cannot start a supervisor: {error}", self.dir.display());
-                self.not_before = now + THROTTLE;
-            }
-        }
-    }
-
-    /// Removes the folder in a child. What says that it is unwanted, and whose files it holds, goes last: whoever is
-    /// killed half-way, the next scanner goes on.
-    fn remove(&mut self) {
-        match process::fork() {
-            Ok(Fork::Parent(pid)) => self.remover = Some(pid),
-            Ok(Fork::Child) => {
-                let result = remove_daemon(&self.dir);
-                if let Err(error) = &result {
-                    eprintln!("{}: cannot be removed: {error}", self.dir.display());
-                }
-                process::exit_now(i32::from(result.is_err()))
-            }
-            Err(error) => {
-                eprintln!("{}: cannot be removed: {error}", self.dir.display());
-                self.not_before = time::monotonic() + THROTTLE;
-            }
-        }
-    }
-}
-
-fn remove_daemon(dir: &Path) -> io::Result<()> {
-    limited::remove(dir);
-    let ids = spec::read::<Document>(&dir.join(spec::CURRENT)).map_or(Ids::Identity, |spec| spec.run.sandbox.ids);
-    // In this order: a spec without its mark would be a daemon that is wanted.
-    let last = [spec::CURRENT, spec::REMOVED].map(|name| dir.join(name));
-    ids::as_root_of(&ids, || {
-        entries(dir).into_iter().filter(|entry| !last.contains(entry)).try_for_each(|entry| copy::tree(&entry))
-    })?;
-    last.iter().try_for_each(|file| copy::tree(file))?;
-    copy::tree(dir)
-}
-
 /// What is in a folder; nothing where there is none. Names that begin with a dot are somebody's half-made things.
 fn entries(dir: &Path) -> Vec<PathBuf> {
     let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     entries.flatten().map(|entry| entry.path()).filter(|path| !hidden(path)).collect()
-}
-
-/// A supervisor's eye on the scanner.
-pub struct Watched {
-    state_dir: PathBuf,
-    handle: Option<OwnedFd>,
-}
-
-impl Watched {
-    /// Looks for the scanner of `state_dir`.
-    pub fn new(state_dir: &Path) -> Self {
-        let handle = lock::holder_handle(&state_dir.join(LOCK)).map(|(_, handle)| handle);
-        Watched { state_dir: state_dir.to_owned(), handle }
-    }
-
-    /// Readable once the scanner has ended.
-    pub fn handle(&self) -> Option<&impl AsRawFd> {
-        self.handle.as_ref()
-    }
-
-    /// The scanner has ended: there must be another one. The first of many supervisors to see it starts it.
-    pub fn renew(&mut self) {
-        let find = |path: &Path| lock::holder_handle(path).map(|(_, handle)| handle);
-        let path = self.state_dir.join(LOCK);
-        self.handle = find(&path);
-        if self.handle.is_none() {
-            let started = handover::wanted(&self.state_dir).and_then(|program| {
-                Command::new(program).arg("scan").arg(&self.state_dir).env_clear().stdin(Stdio::null()).status()
-            });
-            if let Err(error) = started {
-                eprintln!("cannot start a scanner: {error}");
-            }
-            self.handle = find(&path);
-        }
-    }
 }
