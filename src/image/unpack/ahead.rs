@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 /// Bytes that are handed over at once.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = super::BUFFER;
 /// How many pieces there are, full, empty or in somebody's hands.
 const PIECES: usize = 4;
 
@@ -31,9 +31,10 @@ pub(super) fn read_ahead<'scope, R: Read + Send + 'scope>(
     }
     let thread = std::thread::Builder::new().name("alien-unpack".to_owned()).spawn_scoped(scope, move || {
         while let Ok(mut piece) = emptied.recv() {
-            piece.clear();
-            let read = source.by_ref().take(PIECE as u64).read_to_end(&mut piece);
-            let over = piece.len() < PIECE;
+            piece.resize(PIECE, 0);
+            let (filled, read) = read_full(&mut source, &mut piece);
+            piece.truncate(filled);
+            let over = filled < PIECE;
             // What came before an error counts: an archive may end before it does.
             if (!piece.is_empty() && fill.send(Ok(piece)).is_err()) || over {
                 if let Err(error) = read {
@@ -45,6 +46,20 @@ pub(super) fn read_ahead<'scope, R: Read + Send + 'scope>(
         source
     })?;
     Ok((Ahead { full, empty, piece: Vec::with_capacity(PIECE), at: 0 }, thread))
+}
+
+/// Reads until the piece is full or nothing comes any more. How much that is, and why it ended early where it failed.
+fn read_full(source: &mut impl Read, piece: &mut [u8]) -> (usize, io::Result<()>) {
+    let mut filled = 0;
+    while filled < piece.len() {
+        match source.read(&mut piece[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (filled, Err(error)),
+        }
+    }
+    (filled, Ok(()))
 }
 
 impl Read for Ahead {

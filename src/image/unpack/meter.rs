@@ -72,7 +72,7 @@ impl<R: Read> Metered<R> {
 
     /// Reads what is behind the end of the archive (it counts for the diff id) and returns the digest of it all.
     pub(super) fn finish(mut self) -> io::Result<(R, Digest)> {
-        let mut buffer = vec![0; 128 << 10];
+        let mut buffer = vec![0; super::BUFFER];
         while self.read(&mut buffer)? > 0 {}
         Ok((self.inner, self.hasher.finish()))
     }

@@ -101,6 +101,9 @@ fn shown(path: &[u8]) -> String {
     text
 }
 
+/// Bytes that are moved at once. Several layers are unpacked side by side, each with a handful of such buffers.
+const BUFFER: usize = 64 << 10;
+
 /// Unpacks `blob` into `target`, verifying all digests; returns whether a list of owners was written.
 ///
 /// Blocking, with bounded memory: one pass, a thread that reads ahead. On failure what was made stays in `target` and is the
@@ -135,7 +138,7 @@ pub(super) fn write_plain(
 ) -> Result<u64, Error> {
     let mut write = || {
         let mut decoded = open(blob, limits, cancelled)?;
-        let mut buffer = vec![0; 128 << 10];
+        let mut buffer = vec![0; BUFFER];
         let mut written = 0;
         loop {
             match decoded.read(&mut buffer).map_err(failure)? {
@@ -166,7 +169,7 @@ fn open(blob: &Blob, limits: &Limits, cancelled: &Arc<AtomicBool>) -> Result<Dec
     let mut file = File::open(&blob.path).map_err(Failure::Read)?;
     file.seek(SeekFrom::Start(blob.offset)).map_err(Failure::Read)?;
     // A layout's blobs are verified as they are read; a downloaded one was on its way here.
-    let source = BufReader::with_capacity(128 << 10, Hashing::new(file.take(blob.size), !blob.verified));
+    let source = BufReader::with_capacity(BUFFER, Hashing::new(file.take(blob.size), !blob.verified));
     Ok(Metered::new(decoder(source)?, limits.clone(), blob.size, cancelled.clone()))
 }
 
@@ -226,11 +229,11 @@ pub(super) fn uncompress(
             Failure::Read(why) | Failure::Write { source: why, .. } => Error::store("read", source, why),
         }
     };
-    let decoder = decoder(BufReader::with_capacity(128 << 10, file)).map_err(said)?;
+    let decoder = decoder(BufReader::with_capacity(BUFFER, file)).map_err(said)?;
     let mut plain = Metered::new(decoder, limits.clone(), size, cancelled.clone());
     let write = |why| Error::store("write", target, why);
     let mut out = File::create_new(target).map_err(write)?;
-    let mut buffer = vec![0; 128 << 10];
+    let mut buffer = vec![0; BUFFER];
     loop {
         match plain.read(&mut buffer).map_err(|why| said(failure(why)))? {
             0 => return Ok(()),
@@ -241,8 +244,8 @@ pub(super) fn uncompress(
 
 /// The three compressions a layer may have; which one its first bytes say, whatever its media type does.
 enum Decoder<R: BufRead> {
-    Gzip(Box<BufReader<MultiGzDecoder<R>>>),
-    Zstd(Box<BufReader<zstd::Decoder<'static, R>>>),
+    Gzip(Box<MultiGzDecoder<R>>),
+    Zstd(Box<zstd::Decoder<'static, R>>),
     Plain(R),
 }
 
@@ -255,11 +258,11 @@ fn decoder<R: BufRead>(mut source: R) -> Result<Decoder<R>, Failure> {
     let zstd = magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
         || (magic.len() >= 4 && magic[0] & 0xf0 == 0x50 && magic[1..4] == [0x2a, 0x4d, 0x18]);
     Ok(if magic.starts_with(&[0x1f, 0x8b]) {
-        Decoder::Gzip(Box::new(BufReader::with_capacity(128 << 10, MultiGzDecoder::new(source))))
+        Decoder::Gzip(Box::new(MultiGzDecoder::new(source)))
     } else if zstd {
         let mut decoder = zstd::Decoder::with_buffer(source).map_err(failure)?;
         decoder.window_log_max(ZSTD_WINDOW_MAX).map_err(failure)?;
-        Decoder::Zstd(Box::new(BufReader::with_capacity(128 << 10, decoder)))
+        Decoder::Zstd(Box::new(decoder))
     } else {
         Decoder::Plain(source)
     })
@@ -268,8 +271,8 @@ fn decoder<R: BufRead>(mut source: R) -> Result<Decoder<R>, Failure> {
 impl<R: BufRead> Decoder<R> {
     fn into_source(self) -> R {
         match self {
-            Decoder::Gzip(decoder) => decoder.into_inner().into_inner(),
-            Decoder::Zstd(decoder) => decoder.into_inner().finish(),
+            Decoder::Gzip(decoder) => decoder.into_inner(),
+            Decoder::Zstd(decoder) => decoder.finish(),
             Decoder::Plain(source) => source,
         }
     }

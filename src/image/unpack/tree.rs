@@ -76,7 +76,7 @@ impl<'a> Tree<'a> {
             entries: 0,
             names: 0,
             bytes: 0,
-            buffer: vec![0; 128 << 10],
+            buffer: vec![0; super::BUFFER],
         })
     }
 
