@@ -12,6 +12,42 @@ const { missingEngine, testEngine } = require("./lib/engines.js")
 
 jest.setTimeout(60_000)
 
+/** An engine has the images of what runs and of what may come back, and not one more. */
+async function imagesComeAndGo(bed, engine) {
+  const options = bed.options({ local: { runtime: "engine", dockerHost: engine.host } })
+  const [one, two, three, four] = await Promise.all(["one", "two", "three", "four"].map((data) => bed.image({ files: [{ path: "own", data }] })))
+  const build = (image, ...steps) => stackOf("comes", daemon("d", image, "print=I am comes", "catch", ...steps))
+  const deploy = (...what) => alien.deploy(build(...what), options)
+  const actions = async (...what) => (await alien.plan(build(...what), options)).changes.map(({ action }) => action)
+  const copies = () => processesWith("I am comes").filter(({ command }) => command.startsWith("/bin/daemon ")).map(({ pid }) => pid)
+  // Also those without a name.
+  const held = () => engine.run("images", "--all", "--format={{.Repository}}:{{.Tag}}").split("\n").filter(Boolean).sort()
+  const named = (...digests) => digests.map((digest) => `localhost/alien:${digest.slice("sha256:".length)}`).sort()
+  const digest = async () => (await deployment.status()).resources[0].digest
+
+  const deployment = await deploy(one)
+  const first = await digest()
+  expect(held()).toEqual(named(first))
+  const before = copies()
+  expect(await actions(one)).toEqual(["none"])
+  await deploy(one)
+  expect(copies()).toEqual(before)
+
+  await deploy(two)
+  const second = await digest()
+  expect(held()).toEqual(named(first, second))
+  await deployment.rollback("d")
+  expect([await digest(), held()]).toEqual([first, named(first, second)])
+  expect((await deployment.exec("d", ["/bin/daemon", "read=/own", "exit=0"])).stdout).toBe("read /own: one\n")
+  await deploy(three)
+  expect(held()).toEqual(named(first, await digest()))
+  expect(await failure(deploy(four, "exit=1"))).toMatchObject({ code: "UPDATE_ROLLED_BACK" })
+  expect(held()).toEqual(named(first, await digest()))
+  expect(await actions(three)).toEqual(["none"])
+  await deployment.destroy()
+  expect([held(), copies()]).toEqual([[], []])
+}
+
 describe.each(["docker", "podman"])("%s", (name) => {
   needs(missingEngine(name)).describe("as an engine", () => {
     const bed = testBed()
@@ -80,6 +116,8 @@ describe.each(["docker", "podman"])("%s", (name) => {
       expect(fs.existsSync(path.join(bed.stateDir, "data", "kept"))).toBe(false)
       expect(engine.run("volume", "ls", "--quiet")).toBe("")
     })
+
+    test("it has the images of versions that run or may come back, and no others", () => imagesComeAndGo(bed, engine), 120_000)
 
     test("two state directories on one engine leave each other alone, and others' containers too", async () => {
       const other = path.join(bed.folder, `other-${name}`)
