@@ -294,6 +294,30 @@ describe.each(["docker", "podman"])("%s at a port", (name) => {
   })
 })
 
+needs(missingEngine("docker", { containerdStore: true })).describe("docker with containerd's store of images", () => {
+  const bed = testBed()
+  const engine = testEngine("docker", bed, { containerdStore: true })
+
+  test("it has the images of versions that run or may come back, and no others", async () => {
+    expect(engine.run("info", "--format={{.DriverStatus}}")).toContain("io.containerd.snapshotter")
+    await imagesComeAndGo(bed, engine)
+  }, 120_000)
+
+  test("one that several daemons want at once, of two state directories, is there for all of them", async () => {
+    const image = await bed.image({ files: [{ path: "own", data: "wanted" }] })
+    const stack = stackOf("many", ...["a", "b", "c"].map((id) => daemon(id, image, `print=I am many/${id}`, "catch", "sleep")))
+    const stateDirs = [bed.stateDir, path.join(bed.folder, "other")]
+    const deployments = await Promise.all(stateDirs.map((stateDir) => alien.deploy(stack, bed.options({ local: { runtime: "engine", dockerHost: engine.host, stateDir } }))))
+    for (const deployment of deployments) {
+      expect((await deployment.status()).resources.map(({ state }) => state)).toEqual(["running", "running", "running"])
+    }
+    await deployments[0].destroy()
+    expect((await deployments[1].status()).resources.map(({ state }) => state)).toEqual(["running", "running", "running"])
+    await deployments[1].destroy()
+    expect(engine.run("images", "--all", "--quiet")).toBe("")
+  })
+})
+
 describe("no engine", () => {
   const bed = testBed()
 
