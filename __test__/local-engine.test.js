@@ -7,6 +7,7 @@ const { spawn } = require("node:child_process")
 const fs = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
+const { authority, missing: noOpenssl } = require("./lib/authority.js")
 const { allLines, daemon, eventually, failure, isAlive, needs, processesWith, root, stackOf, testBed, tool, until } = require("./lib/bed.js")
 const { missingEngine, testEngine } = require("./lib/engines.js")
 
@@ -46,6 +47,28 @@ async function imagesComeAndGo(bed, engine) {
   expect(await actions(three)).toEqual(["none"])
   await deployment.destroy()
   expect([held(), copies()]).toEqual([[], []])
+}
+
+/** Everything that is asked of an engine, once, where how it is asked is what matters. */
+async function livesThere(bed, engine) {
+  const options = bed.options({ local: { runtime: "engine", dockerHost: engine.address } })
+  const image = await bed.image()
+  const build = (level) => stackOf("ported", daemon("d", image, "print=I am ported", `print=level ${level}`, "catch", "sleep"))
+  const deployment = await alien.deploy(build("one"), options)
+  expect((await deployment.status()).resources).toMatchObject([{ id: "d", state: "running" }])
+  const stdin = "0123456789abcdef\n".repeat(100_000)
+  const beside = await deployment.exec("d", ["/bin/daemon", "cat", "err=beside", "exit=3"], { stdin })
+  expect([beside.code, beside.stdout === stdin, beside.stderr]).toEqual([3, true, "beside\n"])
+  expect((await deployment.exec("d", ["/bin/daemon", "tty", "exit=0"], { tty: true, size: { columns: 101, rows: 33 } })).stdout).toBe("tty 101x33\r\n")
+  const following = until(deployment, "d", /^level two$/)
+  await alien.deploy(build("two"), options)
+  expect((await following).filter((line) => line.startsWith("level"))).toEqual(["level one", "level two"])
+  const [{ pid }] = processesWith("I am ported").filter(({ command }) => command.startsWith("/bin/daemon "))
+  process.kill(pid, "SIGKILL")
+  const status = async () => (await deployment.status()).resources[0]
+  expect(await eventually(status, ({ restarts, lastExit }) => restarts > 0 && lastExit !== undefined)).toMatchObject({ lastExit: { signal: "SIGKILL", oom: false } })
+  await deployment.destroy()
+  expect(processesWith("I am ported")).toEqual([])
 }
 
 describe.each(["docker", "podman"])("%s", (name) => {
@@ -270,27 +293,63 @@ describe.each(["docker", "podman"])("%s at a port", (name) => {
 
     test("daemons come up, tell how they are and what they print, take programs beside them, are changed and go", async () => {
       expect(engine.host).toMatch(/^tcp:/)
-      const options = bed.options({ local: { runtime: "engine", dockerHost: engine.host } })
-      const image = await bed.image()
-      const build = (level) => stackOf("ported", daemon("d", image, "print=I am ported", `print=level ${level}`, "catch", "sleep"))
-      const deployment = await alien.deploy(build("one"), options)
-      expect((await deployment.status()).resources).toMatchObject([{ id: "d", state: "running" }])
-      const stdin = "0123456789abcdef\n".repeat(100_000)
-      const beside = await deployment.exec("d", ["/bin/daemon", "cat", "err=beside", "exit=3"], { stdin })
-      expect([beside.code, beside.stdout === stdin, beside.stderr]).toEqual([3, true, "beside\n"])
-      expect((await deployment.exec("d", ["/bin/daemon", "tty", "exit=0"], { tty: true, size: { columns: 101, rows: 33 } })).stdout).toBe("tty 101x33\r\n")
-      const following = until(deployment, "d", /^level two$/)
-      await alien.deploy(build("two"), options)
-      expect((await following).filter((line) => line.startsWith("level"))).toEqual(["level one", "level two"])
-      const [{ pid }] = processesWith("I am ported").filter(({ command }) => command.startsWith("/bin/daemon "))
-      process.kill(pid, "SIGKILL")
-      const status = async () => (await deployment.status()).resources[0]
-      expect(await eventually(status, ({ restarts, lastExit }) => restarts > 0 && lastExit !== undefined)).toMatchObject({ lastExit: { signal: "SIGKILL", oom: false } })
-      await deployment.destroy()
-      expect(processesWith("I am ported")).toEqual([])
+      await livesThere(bed, engine)
       await engine.stop("SIGTERM")
-      expect(await failure(alien.deploy(build("one"), options))).toMatchObject({ code: "PREFLIGHT_FAILED", message: expect.stringContaining(`no container engine answers at ${engine.host}`) })
+      const stack = stackOf("ported", daemon("d", await bed.image(), "sleep"))
+      const error = await failure(alien.deploy(stack, bed.options({ local: { runtime: "engine", dockerHost: engine.host } })))
+      expect(error).toMatchObject({ code: "PREFLIGHT_FAILED", message: expect.stringContaining(`no container engine answers at ${engine.host}`) })
     }, 120_000)
+  })
+})
+
+needs(missingEngine("docker") ?? noOpenssl).describe("docker at a port, by TLS", () => {
+  const bed = testBed()
+  const engine = testEngine("docker", bed, { tls: true })
+  const asked = (dockerHost) => bed.options({ local: { runtime: "engine", dockerHost } })
+
+  test("lives like any other", () => livesThere(bed, engine), 120_000)
+
+  test("is asked as the docker command does it, and found again by whoever knows the deployment's name", async () => {
+    const file = path.join(bed.folder, "alien.js")
+    fs.writeFileSync(file, `module.exports = ${JSON.stringify(stackOf("kept", daemon("d", await bed.image(), "print=I am kept", "catch", "sleep")))}`)
+    const env = { ALIEN_RUNTIME: "engine", DOCKER_HOST: engine.host, DOCKER_TLS_VERIFY: "1", DOCKER_CERT_PATH: engine.certificates }
+    expect(await bed.cli(["deploy", "--file", file], { env })).toMatchObject({ code: 0 })
+    const deployment = await alien.connect(bed.options({ name: "kept" }))
+    expect((await deployment.status()).resources).toMatchObject([{ state: "running" }])
+    const elsewhere = { ...env, DOCKER_CERT_PATH: "", DOCKER_CONFIG: engine.certificates }
+    const planned = await bed.cli(["plan", "--file", file, "--json"], { env: elsewhere })
+    expect(JSON.parse(planned.stdout).changes).toMatchObject([{ action: "none" }])
+    await deployment.destroy()
+    // Other ways to it are as they were.
+    const plain = await bed.cli(["plan", "--file", file], { env: { ...env, DOCKER_TLS_VERIFY: "" } })
+    expect(plain).toMatchObject({ code: 1, stderr: expect.stringContaining(`no container engine answers at ${engine.host}: `) })
+    const ssh = await bed.cli(["plan", "--file", file], { env: { ...env, DOCKER_HOST: "ssh://me@127.0.0.1" } })
+    expect(ssh).toMatchObject({ code: 1, stderr: expect.stringMatching(/"ssh:\/\/me@127\.0\.0\.1" is none that an engine is asked at[^]*behind ssh/) })
+  })
+
+  test("what is wrong with a file, or with whose certificate it is, is said", async () => {
+    const stack = stackOf("refused", daemon("d", "registry.example/never:1"))
+    const folder = path.join(bed.folder, "certificates")
+    const at = (name) => path.join(folder, name)
+    const put = (name, from = name) => fs.copyFileSync(path.join(engine.certificates, from), at(name))
+    fs.mkdirSync(folder)
+    const host = engine.host.replace("tcp:", "tls:")
+    const error = () => failure(alien.plan(stack, asked(`${host}${folder}`)))
+    const wrong = (what) => ({ code: "PREFLIGHT_FAILED", message: expect.stringMatching(what), hint: expect.stringContaining("DOCKER_CERT_PATH") })
+    expect(await error()).toMatchObject(wrong(`${at("ca.pem")} cannot be read: No such file`))
+    fs.writeFileSync(at("ca.pem"), "none")
+    expect(await error()).toMatchObject(wrong(`${at("ca.pem")} holds no certificate`))
+    put("ca.pem")
+    expect(await error()).toMatchObject(wrong("no container engine answers at tls:.*: received fatal alert: .*Certificate"))
+    put("cert.pem")
+    expect(await error()).toMatchObject(wrong(`${at("key.pem")} cannot be read: No such file`))
+    put("key.pem", "server.key")
+    expect(await error()).toMatchObject(wrong(`${at("cert.pem")} and ${at("key.pem")} cannot be used together`))
+    put("key.pem")
+    authority(folder)
+    expect(await error()).toMatchObject(wrong("no container engine answers at tls:.*: invalid peer certificate: "))
+    expect(await failure(alien.plan(stack, asked(host)))).toMatchObject({ hint: expect.stringContaining("DOCKER_CERT_PATH") })
+    expect(await alien.deployments(bed.options())).toEqual([])
   })
 })
 

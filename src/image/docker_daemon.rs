@@ -30,7 +30,7 @@ pub(super) struct DockerDaemon {
 }
 
 impl DockerDaemon {
-    /// Asks the engine at `host` (`unix://PATH` or `tcp://HOST:PORT`, as in `DOCKER_HOST`) what the name means.
+    /// Asks the engine at `host` (an address of [`engine::connect`]) what the name means.
     pub(super) async fn find(name: &str, host: Option<&str>, reference: &str) -> Result<DockerDaemon> {
         let place = Place::named(reference);
         let host = host.unwrap_or(DEFAULT_HOST).to_owned();
@@ -38,6 +38,7 @@ impl DockerDaemon {
             |why: String| Error::EngineUnreachable { reference: reference.to_owned(), host: host.clone(), why };
         let engine = engine::connect(&host, ANSWER).await.map_err(|why| match why {
             Unreached::Address { host } => engine::no_address(&host),
+            Unreached::Certificates { host, why } => engine::no_certificates(&host, &why),
             Unreached::Unanswered { why } => unreachable(why),
         })?;
         let found = engine.inspect_image(name).await.map_err(|why| match why {
