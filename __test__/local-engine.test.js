@@ -10,6 +10,7 @@ const alien = require("@alienplatform/core")
 const { authority, missing: noOpenssl } = require("./lib/authority.js")
 const { allLines, daemon, eventually, failure, isAlive, needs, processesWith, root, stackOf, testBed, tool, until } = require("./lib/bed.js")
 const { missingEngine, testEngine } = require("./lib/engines.js")
+const { missing: noManager, testManager } = require("./lib/manager.js")
 
 jest.setTimeout(60_000)
 
@@ -256,15 +257,44 @@ describe.each(["docker", "podman"])("%s", (name) => {
       expect(nobody).toMatchObject({ code: 1, stderr: expect.stringContaining("or start Docker or Podman") })
     })
 
-    if (name === "docker") test("a daemon takes commands from a manager that is a process beside the engine", async () => {
-      const { nodeImage, receiverFiles } = await tool("node-image.mjs")
-      const program = path.join(bed.folder, "handlers.js")
-      fs.writeFileSync(program, `const { command, runReceiver } = require("@alienplatform/core/commands"); command("echo", (params) => ({ params })); runReceiver()`)
-      const node = `oci:${await nodeImage(path.join(bed.folder, "node"), { tag: "1", program, files: receiverFiles() })}:1`
-      const taker = new alien.Daemon("d").code({ type: "image", image: node }).commandsEnabled(true).permissions("p")
-      const deployment = await deploy(stackOf("called", taker))
-      expect(await deployment.invoke("d", "echo", { text: "ü" })).toEqual({ params: { text: "ü" } })
-      await deployment.destroy()
+    if (name === "docker") describe("commands", () => {
+      const elsewhere = testManager({ start: false })
+      const ours = () => fs.existsSync(path.join(bed.stateDir, "deployments/@manager/daemons/manager"))
+      let taker
+      beforeAll(async () => {
+        const { nodeImage, receiverFiles } = await tool("node-image.mjs")
+        const program = path.join(bed.folder, "handlers.js")
+        fs.writeFileSync(program, `const { command, runReceiver } = require("@alienplatform/core/commands"); command("echo", (params) => ({ params, from: process.env.ALIEN_COMMANDS_URL })); runReceiver()`)
+        const node = `oci:${await nodeImage(path.join(bed.folder, "node"), { tag: "1", program, files: receiverFiles() })}:1`
+        taker = new alien.Daemon("d").code({ type: "image", image: node }).commandsEnabled(true).permissions("p").build()
+      }, 60_000)
+
+      test("come from a manager that is a process beside the engine", async () => {
+        const deployment = await deploy(stackOf("called", taker))
+        const { url } = JSON.parse(fs.readFileSync(path.join(bed.stateDir, "manager/client.json"), "utf8"))
+        expect(await deployment.invoke("d", "echo", { text: "ü" })).toEqual({ params: { text: "ü" }, from: url })
+        expect(ours()).toBe(true)
+        await deployment.destroy()
+        expect(ours()).toBe(false)
+        await eventually(() => bed.helpers().length === 0)
+      })
+
+      needs(noManager ?? noOpenssl).test("come from a manager elsewhere, by TLS, with nothing of ours running", async () => {
+        const at = (name) => path.join(elsewhere.folder, name)
+        const { certificate, key } = authority(elsewhere.folder).issue(1)
+        fs.writeFileSync(at("server.pem"), certificate)
+        fs.writeFileSync(at("server.key"), key, { mode: 0o600 })
+        elsewhere.ca = fs.readFileSync(at("ca.pem"), "utf8")
+        await elsewhere.start(["--tls-certificate", at("server.pem"), "--tls-key", at("server.key")])
+        const manager = { url: elsewhere.url, token: elsewhere.admin, caFile: at("ca.pem") }
+        const tokens = async () => (await elsewhere.ask("GET", "/v1/tokens")).json.tokens.filter(({ role }) => role !== "admin").map(({ role }) => role).sort()
+        const deployment = await deploy(stackOf("far", taker), { manager })
+        expect(await deployment.invoke("d", "echo", 7)).toEqual({ params: 7, from: elsewhere.url })
+        expect([await tokens(), ours(), bed.helpers()]).toEqual([["invoke", "receive"], false, []])
+        expect((await alien.plan(stackOf("far", taker), options({ manager }))).changes.map(({ action }) => action)).toEqual(["none"])
+        await deployment.destroy()
+        expect(await tokens()).toEqual([])
+      })
     })
 
     test("an engine that is killed and started again has the daemons back; until then, errors say where it was asked", async () => {
