@@ -335,7 +335,8 @@ export interface LocalOptions {
   runtime?: "auto" | "process" | "engine"
   /**
    * Where the container engine listens that daemons of new deployments run under, and that `docker-daemon:` images are in:
-   * `unix:///PATH` or `tcp://HOST:PORT`.
+   * `unix:///PATH` or `tcp://HOST:PORT`. With `DOCKER_TLS_VERIFY`, one at a port is asked by TLS, with the `ca.pem`, `cert.pem` and
+   * `key.pem` of `DOCKER_CERT_PATH` (else `~/.docker`); `tls://HOST:PORT/FOLDER` is the same, and what a deployment remembers.
    * @default `DOCKER_HOST`, else unix:///var/run/docker.sock, and for daemons then Podman's socket of this account or of root
    */
   dockerHost?: string

@@ -7,10 +7,70 @@ const { spawn } = require("node:child_process")
 const fs = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
+const { authority, missing: noOpenssl } = require("./lib/authority.js")
 const { allLines, daemon, eventually, failure, isAlive, needs, processesWith, root, stackOf, testBed, tool, until } = require("./lib/bed.js")
 const { missingEngine, testEngine } = require("./lib/engines.js")
+const { missing: noManager, testManager } = require("./lib/manager.js")
 
 jest.setTimeout(60_000)
+
+/** An engine has the images of what runs and of what may come back, and not one more. */
+async function imagesComeAndGo(bed, engine) {
+  const options = bed.options({ local: { runtime: "engine", dockerHost: engine.host } })
+  const [one, two, three, four] = await Promise.all(["one", "two", "three", "four"].map((data) => bed.image({ files: [{ path: "own", data }] })))
+  const build = (image, ...steps) => stackOf("comes", daemon("d", image, "print=I am comes", "catch", ...steps))
+  const deploy = (...what) => alien.deploy(build(...what), options)
+  const actions = async (...what) => (await alien.plan(build(...what), options)).changes.map(({ action }) => action)
+  const copies = () => processesWith("I am comes").filter(({ command }) => command.startsWith("/bin/daemon ")).map(({ pid }) => pid)
+  // Also those without a name.
+  const held = () => engine.run("images", "--all", "--format={{.Repository}}:{{.Tag}}").split("\n").filter(Boolean).sort()
+  const named = (...digests) => digests.map((digest) => `localhost/alien:${digest.slice("sha256:".length)}`).sort()
+  const digest = async () => (await deployment.status()).resources[0].digest
+
+  const deployment = await deploy(one)
+  const first = await digest()
+  expect(held()).toEqual(named(first))
+  const before = copies()
+  expect(await actions(one)).toEqual(["none"])
+  await deploy(one)
+  expect(copies()).toEqual(before)
+
+  await deploy(two)
+  const second = await digest()
+  expect(held()).toEqual(named(first, second))
+  await deployment.rollback("d")
+  expect([await digest(), held()]).toEqual([first, named(first, second)])
+  expect((await deployment.exec("d", ["/bin/daemon", "read=/own", "exit=0"])).stdout).toBe("read /own: one\n")
+  await deploy(three)
+  expect(held()).toEqual(named(first, await digest()))
+  expect(await failure(deploy(four, "exit=1"))).toMatchObject({ code: "UPDATE_ROLLED_BACK" })
+  expect(held()).toEqual(named(first, await digest()))
+  expect(await actions(three)).toEqual(["none"])
+  await deployment.destroy()
+  expect([held(), copies()]).toEqual([[], []])
+}
+
+/** Everything that is asked of an engine, once, where how it is asked is what matters. */
+async function livesThere(bed, engine) {
+  const options = bed.options({ local: { runtime: "engine", dockerHost: engine.address } })
+  const image = await bed.image()
+  const build = (level) => stackOf("ported", daemon("d", image, "print=I am ported", `print=level ${level}`, "catch", "sleep"))
+  const deployment = await alien.deploy(build("one"), options)
+  expect((await deployment.status()).resources).toMatchObject([{ id: "d", state: "running" }])
+  const stdin = "0123456789abcdef\n".repeat(100_000)
+  const beside = await deployment.exec("d", ["/bin/daemon", "cat", "err=beside", "exit=3"], { stdin })
+  expect([beside.code, beside.stdout === stdin, beside.stderr]).toEqual([3, true, "beside\n"])
+  expect((await deployment.exec("d", ["/bin/daemon", "tty", "exit=0"], { tty: true, size: { columns: 101, rows: 33 } })).stdout).toBe("tty 101x33\r\n")
+  const following = until(deployment, "d", /^level two$/)
+  await alien.deploy(build("two"), options)
+  expect((await following).filter((line) => line.startsWith("level"))).toEqual(["level one", "level two"])
+  const [{ pid }] = processesWith("I am ported").filter(({ command }) => command.startsWith("/bin/daemon "))
+  process.kill(pid, "SIGKILL")
+  const status = async () => (await deployment.status()).resources[0]
+  expect(await eventually(status, ({ restarts, lastExit }) => restarts > 0 && lastExit !== undefined)).toMatchObject({ lastExit: { signal: "SIGKILL", oom: false } })
+  await deployment.destroy()
+  expect(processesWith("I am ported")).toEqual([])
+}
 
 describe.each(["docker", "podman"])("%s", (name) => {
   needs(missingEngine(name)).describe("as an engine", () => {
@@ -80,6 +140,8 @@ describe.each(["docker", "podman"])("%s", (name) => {
       expect(fs.existsSync(path.join(bed.stateDir, "data", "kept"))).toBe(false)
       expect(engine.run("volume", "ls", "--quiet")).toBe("")
     })
+
+    test("it has the images of versions that run or may come back, and no others", () => imagesComeAndGo(bed, engine), 120_000)
 
     test("two state directories on one engine leave each other alone, and others' containers too", async () => {
       const other = path.join(bed.folder, `other-${name}`)
@@ -195,15 +257,44 @@ describe.each(["docker", "podman"])("%s", (name) => {
       expect(nobody).toMatchObject({ code: 1, stderr: expect.stringContaining("or start Docker or Podman") })
     })
 
-    if (name === "docker") test("a daemon takes commands from a manager that is a process beside the engine", async () => {
-      const { nodeImage, receiverFiles } = await tool("node-image.mjs")
-      const program = path.join(bed.folder, "handlers.js")
-      fs.writeFileSync(program, `const { command, runReceiver } = require("@alienplatform/core/commands"); command("echo", (params) => ({ params })); runReceiver()`)
-      const node = `oci:${await nodeImage(path.join(bed.folder, "node"), { tag: "1", program, files: receiverFiles() })}:1`
-      const taker = new alien.Daemon("d").code({ type: "image", image: node }).commandsEnabled(true).permissions("p")
-      const deployment = await deploy(stackOf("called", taker))
-      expect(await deployment.invoke("d", "echo", { text: "ü" })).toEqual({ params: { text: "ü" } })
-      await deployment.destroy()
+    if (name === "docker") describe("commands", () => {
+      const elsewhere = testManager({ start: false })
+      const ours = () => fs.existsSync(path.join(bed.stateDir, "deployments/@manager/daemons/manager"))
+      let taker
+      beforeAll(async () => {
+        const { nodeImage, receiverFiles } = await tool("node-image.mjs")
+        const program = path.join(bed.folder, "handlers.js")
+        fs.writeFileSync(program, `const { command, runReceiver } = require("@alienplatform/core/commands"); command("echo", (params) => ({ params, from: process.env.ALIEN_COMMANDS_URL })); runReceiver()`)
+        const node = `oci:${await nodeImage(path.join(bed.folder, "node"), { tag: "1", program, files: receiverFiles() })}:1`
+        taker = new alien.Daemon("d").code({ type: "image", image: node }).commandsEnabled(true).permissions("p").build()
+      }, 60_000)
+
+      test("come from a manager that is a process beside the engine", async () => {
+        const deployment = await deploy(stackOf("called", taker))
+        const { url } = JSON.parse(fs.readFileSync(path.join(bed.stateDir, "manager/client.json"), "utf8"))
+        expect(await deployment.invoke("d", "echo", { text: "ü" })).toEqual({ params: { text: "ü" }, from: url })
+        expect(ours()).toBe(true)
+        await deployment.destroy()
+        expect(ours()).toBe(false)
+        await eventually(() => bed.helpers().length === 0)
+      })
+
+      needs(noManager ?? noOpenssl).test("come from a manager elsewhere, by TLS, with nothing of ours running", async () => {
+        const at = (name) => path.join(elsewhere.folder, name)
+        const { certificate, key } = authority(elsewhere.folder).issue(1)
+        fs.writeFileSync(at("server.pem"), certificate)
+        fs.writeFileSync(at("server.key"), key, { mode: 0o600 })
+        elsewhere.ca = fs.readFileSync(at("ca.pem"), "utf8")
+        await elsewhere.start(["--tls-certificate", at("server.pem"), "--tls-key", at("server.key")])
+        const manager = { url: elsewhere.url, token: elsewhere.admin, caFile: at("ca.pem") }
+        const tokens = async () => (await elsewhere.ask("GET", "/v1/tokens")).json.tokens.filter(({ role }) => role !== "admin").map(({ role }) => role).sort()
+        const deployment = await deploy(stackOf("far", taker), { manager })
+        expect(await deployment.invoke("d", "echo", 7)).toEqual({ params: 7, from: elsewhere.url })
+        expect([await tokens(), ours(), bed.helpers()]).toEqual([["invoke", "receive"], false, []])
+        expect((await alien.plan(stackOf("far", taker), options({ manager }))).changes.map(({ action }) => action)).toEqual(["none"])
+        await deployment.destroy()
+        expect(await tokens()).toEqual([])
+      })
     })
 
     test("an engine that is killed and started again has the daemons back; until then, errors say where it was asked", async () => {
@@ -232,27 +323,87 @@ describe.each(["docker", "podman"])("%s at a port", (name) => {
 
     test("daemons come up, tell how they are and what they print, take programs beside them, are changed and go", async () => {
       expect(engine.host).toMatch(/^tcp:/)
-      const options = bed.options({ local: { runtime: "engine", dockerHost: engine.host } })
-      const image = await bed.image()
-      const build = (level) => stackOf("ported", daemon("d", image, "print=I am ported", `print=level ${level}`, "catch", "sleep"))
-      const deployment = await alien.deploy(build("one"), options)
-      expect((await deployment.status()).resources).toMatchObject([{ id: "d", state: "running" }])
-      const stdin = "0123456789abcdef\n".repeat(100_000)
-      const beside = await deployment.exec("d", ["/bin/daemon", "cat", "err=beside", "exit=3"], { stdin })
-      expect([beside.code, beside.stdout === stdin, beside.stderr]).toEqual([3, true, "beside\n"])
-      expect((await deployment.exec("d", ["/bin/daemon", "tty", "exit=0"], { tty: true, size: { columns: 101, rows: 33 } })).stdout).toBe("tty 101x33\r\n")
-      const following = until(deployment, "d", /^level two$/)
-      await alien.deploy(build("two"), options)
-      expect((await following).filter((line) => line.startsWith("level"))).toEqual(["level one", "level two"])
-      const [{ pid }] = processesWith("I am ported").filter(({ command }) => command.startsWith("/bin/daemon "))
-      process.kill(pid, "SIGKILL")
-      const status = async () => (await deployment.status()).resources[0]
-      expect(await eventually(status, ({ restarts, lastExit }) => restarts > 0 && lastExit !== undefined)).toMatchObject({ lastExit: { signal: "SIGKILL", oom: false } })
-      await deployment.destroy()
-      expect(processesWith("I am ported")).toEqual([])
+      await livesThere(bed, engine)
       await engine.stop("SIGTERM")
-      expect(await failure(alien.deploy(build("one"), options))).toMatchObject({ code: "PREFLIGHT_FAILED", message: expect.stringContaining(`no container engine answers at ${engine.host}`) })
+      const stack = stackOf("ported", daemon("d", await bed.image(), "sleep"))
+      const error = await failure(alien.deploy(stack, bed.options({ local: { runtime: "engine", dockerHost: engine.host } })))
+      expect(error).toMatchObject({ code: "PREFLIGHT_FAILED", message: expect.stringContaining(`no container engine answers at ${engine.host}`) })
     }, 120_000)
+  })
+})
+
+needs(missingEngine("docker") ?? noOpenssl).describe("docker at a port, by TLS", () => {
+  const bed = testBed()
+  const engine = testEngine("docker", bed, { tls: true })
+  const asked = (dockerHost) => bed.options({ local: { runtime: "engine", dockerHost } })
+
+  test("lives like any other", () => livesThere(bed, engine), 120_000)
+
+  test("is asked as the docker command does it, and found again by whoever knows the deployment's name", async () => {
+    const file = path.join(bed.folder, "alien.js")
+    fs.writeFileSync(file, `module.exports = ${JSON.stringify(stackOf("kept", daemon("d", await bed.image(), "print=I am kept", "catch", "sleep")))}`)
+    const env = { ALIEN_RUNTIME: "engine", DOCKER_HOST: engine.host, DOCKER_TLS_VERIFY: "1", DOCKER_CERT_PATH: engine.certificates }
+    expect(await bed.cli(["deploy", "--file", file], { env })).toMatchObject({ code: 0 })
+    const deployment = await alien.connect(bed.options({ name: "kept" }))
+    expect((await deployment.status()).resources).toMatchObject([{ state: "running" }])
+    const elsewhere = { ...env, DOCKER_CERT_PATH: "", DOCKER_CONFIG: engine.certificates }
+    const planned = await bed.cli(["plan", "--file", file, "--json"], { env: elsewhere })
+    expect(JSON.parse(planned.stdout).changes).toMatchObject([{ action: "none" }])
+    await deployment.destroy()
+    // Other ways to it are as they were.
+    const plain = await bed.cli(["plan", "--file", file], { env: { ...env, DOCKER_TLS_VERIFY: "" } })
+    expect(plain).toMatchObject({ code: 1, stderr: expect.stringContaining(`no container engine answers at ${engine.host}: `) })
+    const ssh = await bed.cli(["plan", "--file", file], { env: { ...env, DOCKER_HOST: "ssh://me@127.0.0.1" } })
+    expect(ssh).toMatchObject({ code: 1, stderr: expect.stringMatching(/"ssh:\/\/me@127\.0\.0\.1" is none that an engine is asked at[^]*behind ssh/) })
+  })
+
+  test("what is wrong with a file, or with whose certificate it is, is said", async () => {
+    const stack = stackOf("refused", daemon("d", "registry.example/never:1"))
+    const folder = path.join(bed.folder, "certificates")
+    const at = (name) => path.join(folder, name)
+    const put = (name, from = name) => fs.copyFileSync(path.join(engine.certificates, from), at(name))
+    fs.mkdirSync(folder)
+    const host = engine.host.replace("tcp:", "tls:")
+    const error = () => failure(alien.plan(stack, asked(`${host}${folder}`)))
+    const wrong = (what) => ({ code: "PREFLIGHT_FAILED", message: expect.stringMatching(what), hint: expect.stringContaining("DOCKER_CERT_PATH") })
+    expect(await error()).toMatchObject(wrong(`${at("ca.pem")} cannot be read: No such file`))
+    fs.writeFileSync(at("ca.pem"), "none")
+    expect(await error()).toMatchObject(wrong(`${at("ca.pem")} holds no certificate`))
+    put("ca.pem")
+    expect(await error()).toMatchObject(wrong("no container engine answers at tls:.*: received fatal alert: .*Certificate"))
+    put("cert.pem")
+    expect(await error()).toMatchObject(wrong(`${at("key.pem")} cannot be read: No such file`))
+    put("key.pem", "server.key")
+    expect(await error()).toMatchObject(wrong(`${at("cert.pem")} and ${at("key.pem")} cannot be used together`))
+    put("key.pem")
+    authority(folder)
+    expect(await error()).toMatchObject(wrong("no container engine answers at tls:.*: invalid peer certificate: "))
+    expect(await failure(alien.plan(stack, asked(host)))).toMatchObject({ hint: expect.stringContaining("DOCKER_CERT_PATH") })
+    expect(await alien.deployments(bed.options())).toEqual([])
+  })
+})
+
+needs(missingEngine("docker", { containerdStore: true })).describe("docker with containerd's store of images", () => {
+  const bed = testBed()
+  const engine = testEngine("docker", bed, { containerdStore: true })
+
+  test("it has the images of versions that run or may come back, and no others", async () => {
+    expect(engine.run("info", "--format={{.DriverStatus}}")).toContain("io.containerd.snapshotter")
+    await imagesComeAndGo(bed, engine)
+  }, 120_000)
+
+  test("one that several daemons want at once, of two state directories, is there for all of them", async () => {
+    const image = await bed.image({ files: [{ path: "own", data: "wanted" }] })
+    const stack = stackOf("many", ...["a", "b", "c"].map((id) => daemon(id, image, `print=I am many/${id}`, "catch", "sleep")))
+    const stateDirs = [bed.stateDir, path.join(bed.folder, "other")]
+    const deployments = await Promise.all(stateDirs.map((stateDir) => alien.deploy(stack, bed.options({ local: { runtime: "engine", dockerHost: engine.host, stateDir } }))))
+    for (const deployment of deployments) {
+      expect((await deployment.status()).resources.map(({ state }) => state)).toEqual(["running", "running", "running"])
+    }
+    await deployments[0].destroy()
+    expect((await deployments[1].status()).resources.map(({ state }) => state)).toEqual(["running", "running", "running"])
+    await deployments[1].destroy()
+    expect(engine.run("images", "--all", "--quiet")).toBe("")
   })
 })
 

@@ -7,6 +7,7 @@ const fs = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
 const { daemon, failure, has, needs, stackOf, testBed, tool } = require("./lib/bed.js")
+const { missingEngine, testEngine } = require("./lib/engines.js")
 
 const bed = testBed()
 let image
@@ -143,3 +144,75 @@ needs(has("skopeo") ? undefined : "skopeo is not installed (apt-get install skop
   const error = await failure(bed.deploy(stackOf("away", daemon("d", "docker-daemon:acme/app:1")), away))
   expect(error).toMatchObject({ code: "DOCKER_UNREACHABLE", hint: expect.stringContaining("systemctl start docker") })
 }, 60_000)
+
+needs(missingEngine("docker", { containerdStore: true })).describe("an engine with containerd's store of images", () => {
+  const engine = testEngine("docker", bed, { containerdStore: true })
+  const NAME = "acme/app:1"
+  const OTHER = "acme/other:1"
+  const [own, foreign] = process.arch === "x64" ? ["amd64", "arm64"] : ["arm64", "amd64"]
+
+  /** Loads an image of three platforms into the engine, of which one is all that is there, with what attests how it was built. */
+  async function load(name, architecture) {
+    const { Layout } = await tool("oci.mjs")
+    const dir = (await bed.image({ platform: { architecture } })).split(":")[1]
+    const layout = new Layout(dir)
+    const [here] = JSON.parse(fs.readFileSync(path.join(dir, "index.json"), "utf8")).manifests
+    const json = (value, type) => layout.blob(Buffer.from(JSON.stringify(value)), type)
+    const statement = json({ _type: "https://in-toto.io/Statement/v0.1" }, "application/vnd.in-toto+json")
+    const nothing = json({ architecture: "unknown", os: "unknown", config: {}, rootfs: { type: "layers", diff_ids: [statement.digest] } }, "application/vnd.oci.image.config.v1+json")
+    const attestation = json({ schemaVersion: 2, mediaType: here.mediaType, config: nothing, layers: [statement] }, here.mediaType)
+    const attests = { "vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": here.digest }
+    const absent = (architecture, digit) => ({ mediaType: here.mediaType, digest: `sha256:${digit.repeat(64)}`, size: 500, platform: { architecture, os: "linux" } })
+    const manifests = [
+      absent("s390x", "1"),
+      { ...here, annotations: undefined, platform: { architecture, os: "linux" } },
+      absent("riscv64", "2"),
+      { ...attestation, annotations: attests, platform: { architecture: "unknown", os: "unknown" } },
+    ]
+    const type = "application/vnd.oci.image.index.v1+json"
+    const index = json({ schemaVersion: 2, mediaType: type, manifests }, type)
+    const named = { "io.containerd.image.name": `docker.io/${name}`, "org.opencontainers.image.ref.name": "1" }
+    fs.writeFileSync(path.join(dir, "index.json"), JSON.stringify({ schemaVersion: 2, mediaType: type, manifests: [{ ...index, annotations: named }] }))
+    const file = path.join(bed.folder, "stored.tar")
+    execFileSync("tar", ["--create", "--file", file, "--directory", dir, "blobs", "index.json", "oci-layout"])
+    engine.run("load", "--input", file)
+    return index.digest
+  }
+
+  test("gives what is there of an image of several platforms, which is known again", async () => {
+    const digest = await load(NAME, own)
+    expect(engine.run("inspect", "--format={{.Id}}", NAME)).toBe(digest)
+    const local = { dockerHost: engine.host }
+    const stack = stackOf("stored", daemon("d", `docker-daemon:${NAME}`, "ready"))
+    const actions = async (more) => (await alien.plan(stack, bed.options({ local: { ...local, ...more } }))).changes.map(({ action }) => action)
+    const deployment = await bed.deploy(stack, { local })
+    const before = await bed.one(deployment, "d")
+    expect(before).toMatchObject({ state: "running", digest })
+    expect(await actions()).toEqual(["none"])
+    await bed.deploy(stack, { local })
+    expect(await bed.one(deployment, "d")).toEqual(before)
+    await deployment.destroy()
+
+    // The same, saved, is what an archive of it has always been.
+    const file = path.join(bed.folder, "saved-there.tar")
+    engine.run("save", "--output", file, NAME)
+    const saved = await bed.deploy(stackOf("archived", daemon("d", `docker-archive:${file}:${NAME}`, "ready")))
+    expect(await bed.one(saved, "d")).toMatchObject({ state: "running" })
+    await saved.destroy()
+
+    // Under that engine itself it becomes one of ours, which goes with the daemon.
+    const under = { runtime: "engine", ...local }
+    const there = await alien.deploy(stack, bed.options({ local: under }))
+    expect((await there.status()).resources).toMatchObject([{ state: "running", digest }])
+    expect(await actions(under)).toEqual(["none"])
+    await there.destroy()
+    expect(engine.run("images", "--all", "--format={{.Repository}}:{{.Tag}}")).toBe(NAME)
+  }, 60_000)
+
+  test("has nothing to give of one that it has for other machines alone", async () => {
+    await load(OTHER, foreign)
+    const error = await failure(bed.deploy(stackOf("foreign", daemon("d", `docker-daemon:${OTHER}`)), { local: { dockerHost: engine.host } }))
+    expect(error).toMatchObject({ code: "IMAGE_NOT_FOUND", message: expect.stringContaining(`the Docker engine at ${engine.host} does not have all of it for this machine`) })
+    engine.run("rmi", OTHER)
+  }, 60_000)
+})

@@ -10,11 +10,14 @@ const { helperPath } = require("./native.js")
 /** The defaults of the engine's options; src/node/options says what they mean. */
 function defaults(env = process.env) {
   const home = homeOf(env)
+  const docker = env.DOCKER_CONFIG || path.join(home, ".docker")
   return {
     stateDir: stateDir(env),
     mirrors: env.ALIEN_REGISTRY_MIRRORS || "",
-    dockerConfig: env.REGISTRY_AUTH_FILE || path.join(env.DOCKER_CONFIG || path.join(home, ".docker"), "config.json"),
+    dockerConfig: env.REGISTRY_AUTH_FILE || path.join(docker, "config.json"),
     dockerHost: env.DOCKER_HOST || "",
+    // Of the folder the deployment keeps the path, which is to be the same from everywhere.
+    dockerCertificates: env.DOCKER_TLS_VERIFY ? path.resolve(env.DOCKER_CERT_PATH || docker) : "",
     configHome: env.XDG_CONFIG_HOME && path.isAbsolute(env.XDG_CONFIG_HOME) ? env.XDG_CONFIG_HOME : path.join(home, ".config"),
     runtime: env.ALIEN_RUNTIME || "",
     runtimeDir: env.XDG_RUNTIME_DIR || "",

@@ -6,8 +6,10 @@
 const { spawn, spawnSync } = require("node:child_process")
 const fs = require("node:fs")
 const path = require("node:path")
+const { authority } = require("./authority.js")
 const { eventually, has, isAlive, isRoot, manyUsers, processesWith } = require("./bed.js")
 const { freePort } = require("./registry.js")
+const { cacheDir } = require("../../tools/lib/cache.cjs")
 
 /** A slow machine's engine takes seconds to begin. */
 const START = 60_000
@@ -15,9 +17,22 @@ const START = 60_000
 /** What an engine needs. */
 const PROGRAMS = { docker: ["dockerd", "containerd", "runc", "docker"], podman: ["podman", "conmon", "runc", "catatonit"] }
 
-/** Why this engine cannot be had here; undefined where it can. */
-function missingEngine(name) {
+/** A dockerd that can keep its images in containerd's store: the machine's, or the one that was built for that (CONTRIBUTING.md). */
+const storing = () =>
+  ["dockerd", path.join(cacheDir(), "docker", "dockerd")].find((program) => {
+    const { stdout } = spawnSync(program, ["--version"], { encoding: "utf8" })
+    return Number(/version (\d+)/.exec(stdout)?.[1]) >= 25
+  })
+
+/**
+ * Why this engine cannot be had here; undefined where it can.
+ *
+ * @param {"docker" | "podman"} name
+ * @param {{containerdStore?: boolean}} how it keeps images; see `testEngine`
+ */
+function missingEngine(name, { containerdStore = false } = {}) {
   if (!isRoot && name === "docker") return "docker is tested as root"
+  if (containerdStore && storing() === undefined) return "dockerd is older than 25, and none was built (CONTRIBUTING.md says how)"
   const absent = PROGRAMS[name].filter((program) => !has(program))
   if (absent.length > 0) return `${absent.join(", ")} is missing: apt install docker.io podman catatonit`
   if (!isRoot) return manyUsers() && has("newuidmap") ? undefined : "podman needs subordinate ids of an ordinary user: apt install uidmap"
@@ -29,9 +44,10 @@ function missingEngine(name) {
  *
  * @param {"docker" | "podman"} name
  * @param {{folder: string, later: (close: () => unknown) => void}} bed
- * @param {{tcp?: boolean}} how it is asked: at a port on loopback, or by a socket's file
+ * @param {{tcp?: boolean, tls?: boolean, containerdStore?: boolean}} how it is asked: at a port on loopback, there by TLS with
+ *   the certificates of a folder, or by a socket's file; and whether Docker keeps its images in containerd's store
  */
-function testEngine(name, bed, { tcp = false } = {}) {
+function testEngine(name, bed, { tls = false, tcp = tls, containerdStore = false } = {}) {
   const folder = path.join(bed.folder, name)
   const file = (name) => path.join(folder, name)
   const group = path.basename(bed.folder)
@@ -39,8 +55,9 @@ function testEngine(name, bed, { tcp = false } = {}) {
   let holder
   let containerd
   let engine
+  const secured = tls ? { DOCKER_TLS_VERIFY: "1", DOCKER_CERT_PATH: file("certificates") } : {}
   const own = isRoot ? {} : { HOME: folder, XDG_RUNTIME_DIR: file("user") }
-  const env = { ...process.env, ...own, CONTAINERS_CONF: file("containers.conf"), CONTAINERS_STORAGE_CONF: file("storage.conf"), TMPDIR: folder, DOCKER_CONFIG: folder, DOCKER_HOST: `unix://${file("sock")}` }
+  const env = { ...process.env, ...own, CONTAINERS_CONF: file("containers.conf"), CONTAINERS_STORAGE_CONF: file("storage.conf"), TMPDIR: folder, DOCKER_CONFIG: folder, ...secured, DOCKER_HOST: `unix://${file("sock")}` }
   // What an ordinary user's Podman has there is below his own folders.
   const within = (command) => (isRoot ? ["nsenter", "--mount", `--target=${holder.pid}`, ...command] : command)
   const begin = (command, log) => {
@@ -48,9 +65,16 @@ function testEngine(name, bed, { tcp = false } = {}) {
     return spawn(program, args, { stdio: ["ignore", log, log], env })
   }
   const its = {
+    /** As in `DOCKER_HOST`. */
     get host() {
       return env.DOCKER_HOST
     },
+    /** The address with all that belongs to it. */
+    get address() {
+      return tls ? `${its.host.replace("tcp:", "tls:")}${its.certificates}` : its.host
+    },
+    /** The folder of `ca.pem`, `cert.pem` and `key.pem`, where it is asked by TLS. */
+    certificates: secured.DOCKER_CERT_PATH,
     /** Runs the engine's own command: what it prints. */
     run(...args) {
       const command = name === "docker" ? ["docker", ...args] : ["podman", ...args]
@@ -67,11 +91,14 @@ function testEngine(name, bed, { tcp = false } = {}) {
         containerd = begin(["containerd", ...places], log)
         await eventually(() => fs.existsSync(file("containerd.sock")), Boolean, START)
       }
-      const command = name === "docker" ? dockerd(file, group, its.host) : ["podman", "system", "service", "--time=0", env.DOCKER_HOST]
+      const command = name === "docker" ? dockerd(file, { group, host: its.host, tls, containerdStore }) : ["podman", "system", "service", "--time=0", env.DOCKER_HOST]
       engine = begin(command, log)
       fs.closeSync(log)
-      const version = tcp ? [`${its.host.replace("tcp:", "http:")}/version`] : ["--unix-socket", file("sock"), "http://engine/version"]
-      const answers = () => spawnSync("curl", ["-sf", ...version]).status === 0
+      const at = (name) => path.join(file("certificates"), name)
+      const shown = tls ? ["--cacert", at("ca.pem"), "--cert", at("cert.pem"), "--key", at("key.pem")] : []
+      const version = tcp ? `${its.host.replace("tcp:", tls ? "https:" : "http:")}/version` : "http://engine/version"
+      const via = tcp ? shown : ["--unix-socket", file("sock")]
+      const answers = () => spawnSync("curl", ["-sf", ...via, version]).status === 0
       await eventually(() => engine.exitCode !== null || answers(), Boolean, START)
       if (engine.exitCode !== null) throw new Error(`${command[0]}: ${fs.readFileSync(file("log"), "utf8").slice(-2000)}`)
     },
@@ -88,7 +115,11 @@ function testEngine(name, bed, { tcp = false } = {}) {
   beforeAll(async () => {
     fs.mkdirSync(folder)
     if (tcp) env.DOCKER_HOST = `tcp://127.0.0.1:${await freePort()}`
-    for (const empty of ["daemon.json", "config.json"]) fs.writeFileSync(file(empty), "{}")
+    if (tls) makeCertificates(its.certificates)
+    fs.writeFileSync(file("config.json"), "{}")
+    // Namespaces of time are news to Debian's runc.
+    const features = containerdStore ? { "containerd-snapshotter": true, "time-namespaces": false } : {}
+    fs.writeFileSync(file("daemon.json"), JSON.stringify({ features }))
     // The limits are those of a container that root may not raise any; what else differs is only where things are.
     fs.writeFileSync(file("containers.conf"), `[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=30000:30000"]\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nexit_command_delay = 1\nruntime = "runc"\n`)
     fs.writeFileSync(file("storage.conf"), `[storage]\ndriver = "overlay"\nrunroot = "${file("run")}"\ngraphroot = "${file("data")}"\nrootless_storage_path = "${file("data")}"\n`)
@@ -122,12 +153,26 @@ function testEngine(name, bed, { tcp = false } = {}) {
   return its
 }
 
-function dockerd(file, group, host) {
+function dockerd(file, { group, host, tls, containerdStore }) {
   const places = ["--config-file", file("daemon.json"), "--data-root", file("data"), "--exec-root", file("exec"), "--containerd", file("containerd.sock"), "--pidfile", file("pid"), "--host", host]
+  const at = (name) => path.join(file("certificates"), name)
+  const secured = ["--tlsverify", "--tlscacert", at("ca.pem"), "--tlscert", at("server.pem"), "--tlskey", at("server.key")]
   // Said aloud, it does not wait a while over what it thinks of a port without TLS.
-  const plain = host.startsWith("tcp:") ? ["--tls=false"] : []
+  const port = tls ? secured : host.startsWith("tcp:") ? ["--tls=false"] : []
+  const store = containerdStore ? [] : ["--storage-driver=overlay2"]
   const alone = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
-  return ["dockerd", ...places, "--storage-driver=overlay2", "--live-restore", `--cgroup-parent=/${group}`, ...plain, ...alone]
+  return [containerdStore ? storing() : "dockerd", ...places, ...store, "--live-restore", `--cgroup-parent=/${group}`, ...port, ...alone]
+}
+
+/** Those of an authority, of an engine and of who asks it. */
+function makeCertificates(folder) {
+  fs.mkdirSync(folder)
+  const { issue } = authority(folder)
+  for (const [serial, names] of [["server.pem", "server.key"], ["cert.pem", "key.pem"]].entries()) {
+    const { certificate, key } = issue(serial + 1)
+    fs.writeFileSync(path.join(folder, names[0]), certificate)
+    fs.writeFileSync(path.join(folder, names[1]), key, { mode: 0o600 })
+  }
 }
 
 /** Removes the engine's own control groups, where nothing is left in them. */

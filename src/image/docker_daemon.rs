@@ -9,7 +9,9 @@ use super::engine::{self, DEFAULT_HOST, Unreached, said};
 use super::error::{Error, Place, Result};
 use super::store::Session;
 use bollard::Docker;
+use bollard::errors::Error as EngineError;
 use futures_util::StreamExt as _;
+use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
@@ -17,6 +19,16 @@ use tokio::io::AsyncWriteExt as _;
 /// The engine writes large images down before it sends their first byte.
 const ANSWER: Duration = Duration::from_secs(600);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An image as the engine tells of it. With containerd's image store it tells little of one that is for other machines alone:
+/// less than bollard takes.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    #[serde(default)]
+    size: i64,
+}
 
 /// An engine and one of its images.
 pub(super) struct DockerDaemon {
@@ -30,7 +42,7 @@ pub(super) struct DockerDaemon {
 }
 
 impl DockerDaemon {
-    /// Asks the engine at `host` (`unix://PATH` or `tcp://HOST:PORT`, as in `DOCKER_HOST`) what the name means.
+    /// Asks the engine at `host` (an address of [`engine::connect`]) what the name means.
     pub(super) async fn find(name: &str, host: Option<&str>, reference: &str) -> Result<DockerDaemon> {
         let place = Place::named(reference);
         let host = host.unwrap_or(DEFAULT_HOST).to_owned();
@@ -38,18 +50,26 @@ impl DockerDaemon {
             |why: String| Error::EngineUnreachable { reference: reference.to_owned(), host: host.clone(), why };
         let engine = engine::connect(&host, ANSWER).await.map_err(|why| match why {
             Unreached::Address { host } => engine::no_address(&host),
+            Unreached::Certificates { host, why } => engine::no_certificates(&host, &why),
             Unreached::Unanswered { why } => unreachable(why),
         })?;
-        let found = engine.inspect_image(name).await.map_err(|why| match why {
-            bollard::errors::Error::DockerResponseServerError { status_code: 404, message } => {
+        let found = match engine.inspect_image(name).await {
+            Ok(known) => Ok(Inspected { id: known.id.unwrap_or_default(), size: known.size.unwrap_or(0) }),
+            Err(EngineError::JsonDataError { contents, .. }) => {
+                serde_json::from_str(&contents).map_err(EngineError::from)
+            }
+            Err(why) => Err(why),
+        };
+        let found = found.map_err(|why| match why {
+            EngineError::DockerResponseServerError { status_code: 404, message } => {
                 let what = format!("the Docker engine at {host} has no such image ({message})");
                 Error::NotFound { place: Box::new(place.clone()), what }
             }
             why => unreachable(said(&why)),
         })?;
-        let id = Digest::try_from(found.id.unwrap_or_default());
+        let id = Digest::try_from(found.id);
         let id = id.map_err(|what| Error::Corrupt { place: Box::new(place.clone()), what })?;
-        let size = found.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+        let size = u64::try_from(found.size).unwrap_or(0);
         Ok(DockerDaemon { engine, host, place, id, size })
     }
 
@@ -76,7 +96,17 @@ impl DockerDaemon {
             let piece = tokio::time::timeout(patience, pieces.next()).await;
             let piece = piece.map_err(|_| cut(format!("it sent nothing for {} s", patience.as_secs())))?;
             let Some(piece) = piece else { break };
-            let piece = piece.map_err(|why| cut(said(&why)))?;
+            let piece = piece.map_err(|why| match why {
+                // With containerd's image store, of an image of several platforms any may be absent.
+                EngineError::DockerResponseServerError { status_code: 404, message } => Error::NotFound {
+                    place: Box::new(self.place.clone()),
+                    what: format!(
+                        "the Docker engine at {} does not have all of it for this machine ({message})",
+                        self.host
+                    ),
+                },
+                why => cut(said(&why)),
+            })?;
             file.write_all(&piece).await.map_err(failed)?;
             arrived(piece.len() as u64);
             first = false;

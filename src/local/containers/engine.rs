@@ -47,7 +47,7 @@ impl Engine {
     /// Asks who listens at an address such as `unix:///var/run/docker.sock`.
     ///
     /// # Errors
-    /// `ENGINE_UNREACHABLE`; `IMAGE_OPTIONS_INVALID` for what is no address.
+    /// `ENGINE_UNREACHABLE`; `IMAGE_OPTIONS_INVALID` for what is no address, and for certificates that cannot be used.
     pub async fn connect(host: &str) -> Result<Engine, Report> {
         let known = engines().get(host).filter(|(_, since)| since.elapsed() < KNOWN).map(|(engine, _)| engine.clone());
         if let Some(engine) = known
@@ -67,6 +67,7 @@ impl Engine {
     async fn greet(host: &str) -> Result<Engine, Report> {
         let docker = engine_api::connect(host, PATIENCE).await.map_err(|why| match why {
             Unreached::Address { host } => engine_api::no_address(&host).into(),
+            Unreached::Certificates { host, why } => engine_api::no_certificates(&host, &why).into(),
             Unreached::Unanswered { why } => unreachable(host, &why),
         })?;
         let version = docker.version().await.map_err(|error| unreachable(host, &engine_api::said(&error)))?;
@@ -212,6 +213,8 @@ fn unreachable(host: &str, why: &str) -> Report {
         .with("engine", host);
     report.hint(if why.contains("ermission denied") {
         "deploy as a member of the socket's group: sudo usermod -aG docker $USER, then log in again"
+    } else if why.contains("certificate") || why.contains("Certificate") {
+        engine_api::CERTIFICATES
     } else {
         "start it (`sudo systemctl start docker`, `systemctl --user start podman.socket`); DOCKER_HOST (dockerHost) says where \
          a new deployment finds it"

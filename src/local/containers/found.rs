@@ -10,12 +10,14 @@ use crate::sys::{signal, time};
 use bollard::errors::Error;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::time::Duration;
 
+/// How many containers an engine is asked about at once.
+const AT_ONCE: usize = 16;
 /// A run that lasted this long was a healthy one.
 const HEALTHY: Duration = Duration::from_secs(10);
 
@@ -157,11 +159,10 @@ pub async fn all(engine: &Engine, filters: HashMap<String, Vec<String>>) -> Resu
         }
     };
     let ids = engine.ask("list its containers", call).await?;
-    let mut found = Vec::new();
-    for id in ids {
-        // It may have gone meanwhile.
-        found.extend(inspect(engine, &id).await?);
-    }
+    let asked = ids.into_iter().map(|id| async move { inspect(engine, &id).await });
+    let there: Vec<Option<Container>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+    // It may have gone meanwhile.
+    let mut found: Vec<Container> = there.into_iter().flatten().collect();
     found.sort_by(|a, b| a.created.cmp(&b.created));
     Ok(found)
 }

@@ -9,10 +9,12 @@ use crate::local::fetch::{image_reference, pinned, told};
 use crate::local::layout::{Layout, make_dir, unusable};
 use crate::supervisor::spec;
 use bollard::body_try_stream;
+use bollard::errors::Error;
 use bollard::query_parameters::{ImportImageOptions, ListImagesOptions, RemoveImageOptions};
 use futures_util::StreamExt;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::io::ReaderStream;
 
@@ -23,6 +25,8 @@ const LOADING: Duration = Duration::from_secs(1800);
 pub struct Images {
     store: Store,
     options: images::Options,
+    /// Whose turn it is with an image: what several daemons have is fetched and loaded for the first of them.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Images {
@@ -44,7 +48,7 @@ impl Images {
         let open = move || Store::open_beside(&dir, store, held);
         let store =
             tokio::task::spawn_blocking(open).await.map_err(|error| Report::new("INTERNAL", error.to_string()))??;
-        Ok(Images { store, options })
+        Ok(Images { store, options, turns: Mutex::default() })
     }
 
     /// Where images' documents are.
@@ -62,6 +66,9 @@ impl Images {
         (id, declared, digest): (&str, &str, &str),
         events: &Events,
     ) -> Result<Image, Report> {
+        let turn =
+            Arc::clone(self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(digest.to_owned()).or_default());
+        let _turn = turn.lock().await;
         let meant = image_reference(declared)?;
         let reference = pinned(meant.clone(), digest);
         let progress = told(id, declared, digest, events);
@@ -111,7 +118,14 @@ async fn load(engine: &Engine, archive: &Path, export: &Export) -> Result<(), Re
             match answer {
                 Ok(info) => failure = info.error_detail.and_then(|detail| detail.message).or(failure.take()),
                 // What engines say of progress differs; that the image is there is looked at below.
-                Err(bollard::errors::Error::JsonDataError { .. }) => {}
+                Err(Error::JsonDataError { .. }) => {}
+                // Another process may have loaded the same at the same time, which containerd's image store takes for a mistake.
+                Err(
+                    Error::DockerStreamError { error: why } | Error::DockerResponseServerError { message: why, .. },
+                ) => {
+                    failure = Some(why);
+                    break;
+                }
                 Err(error) => return Err(engine.report(&doing, &error)),
             }
         }
@@ -119,13 +133,13 @@ async fn load(engine: &Engine, archive: &Path, export: &Export) -> Result<(), Re
     };
     tokio::time::timeout(LOADING, reading)
         .await
-        .unwrap_or_else(|_| Err(engine.report(&doing, &bollard::errors::Error::RequestTimeoutError)))?;
+        .unwrap_or_else(|_| Err(engine.report(&doing, &Error::RequestTimeoutError)))?;
     let name = image(&export.image.digest);
     match engine.try_to(engine.docker.inspect_image(&name)).await {
         Ok(_) => Ok(()),
         Err(error) if status(&error) == Some(404) => {
             let why = failure.unwrap_or_else(|| "it was taken, and is not there".to_owned());
-            Err(engine.report(&doing, &bollard::errors::Error::DockerStreamError { error: why }))
+            Err(engine.report(&doing, &Error::DockerStreamError { error: why }))
         }
         Err(error) => Err(engine.report(&doing, &error)),
     }

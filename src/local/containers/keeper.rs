@@ -124,6 +124,8 @@ impl Keeper<'_> {
             write(CURRENT, document)?;
             return self.restart(action, events).await;
         }
+        // The version that an interrupted change was bringing up, and the one before the last: nothing names them after this.
+        let mut leaving = self.digests(&[NEXT, PREVIOUS]);
         write(NEXT, document)?;
         self.clear(Some(&current.run.version)).await?;
         let id = self.make(&document.run).await?;
@@ -140,11 +142,17 @@ impl Keeper<'_> {
             fs::rename(dir.join(NEXT), dir.join(CURRENT)).map_err(|error| unusable(&dir, &error))?;
             let _ = fs::remove_file(dir.join(ROLLED_BACK));
             self.clear(Some(&document.run.version)).await?;
+            self.drop_images(&leaving).await;
             events.resource(self.names.id, action, "running", None);
             return Ok(());
         };
         // What cannot be told of an engine that is away is left as it is: the next deploy sees it.
-        self.take_back(current, document, &id, end).await
+        let taken_back = self.take_back(current, document, &id, end).await;
+        if !dir.join(NEXT).exists() {
+            leaving.push(document.run.digest.clone());
+            self.drop_images(&leaving).await;
+        }
+        taken_back
     }
 
     async fn take_back(&self, current: &Document, tried: &Document, id: &str, end: End) -> Result<(), Report> {
@@ -193,7 +201,9 @@ impl Keeper<'_> {
         let document = self.read(CURRENT).ok_or_else(|| failure::no_daemon(deployment, id, &[]))?;
         let run = &document.run;
         self.clear(Some(&run.version)).await?;
+        let leaving = self.digests(&[NEXT]);
         let _ = fs::remove_file(self.dir().join(NEXT));
+        self.drop_images(&leaving).await;
         events.resource(id, action, "restarting", None);
         for container in self.containers().await? {
             self.halt(&container, run).await?;
@@ -240,6 +250,7 @@ impl Keeper<'_> {
         }
         events.resource(self.names.id, Action::Delete, "stopping", None);
         let documents = [CURRENT, NEXT, PREVIOUS].map(|file| self.read(file));
+        let digests = self.digests(&[CURRENT, NEXT, PREVIOUS]);
         let grace = documents.iter().flatten().map(|document| document.run.stop_grace_ms).max().unwrap_or_default();
         for container in containers {
             self.stop(&container, Duration::from_millis(grace)).await?;
@@ -250,11 +261,21 @@ impl Keeper<'_> {
             std::io::ErrorKind::NotFound => Ok(()),
             _ => Err(unusable(&dir, &error)),
         })?;
-        for document in documents.iter().flatten() {
-            self.images.drop_unused(self.engine, self.layout, &document.run.digest).await;
-        }
+        self.drop_images(&digests).await;
         events.resource(self.names.id, Action::Delete, "removed", None);
         Ok(())
+    }
+
+    /// The images of versions.
+    fn digests(&self, files: &[&str]) -> Vec<String> {
+        files.iter().filter_map(|file| self.read(file)).map(|document| document.run.digest).collect()
+    }
+
+    /// Takes out of the engine those of them that only versions had which are not kept any more.
+    async fn drop_images(&self, digests: &[String]) {
+        for digest in digests {
+            self.images.drop_unused(self.engine, self.layout, digest).await;
+        }
     }
 
     /// Volumes are over folders of ours, which stay: the engine only forgets them.

@@ -6,7 +6,7 @@ use crate::local::{Options, Runtime};
 use crate::model::check::{At, Issues, field};
 use crate::model::{Quantity, Raw};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The most layers that may be downloaded at once.
 const MOST_DOWNLOADS: u32 = 64;
@@ -19,8 +19,12 @@ pub fn read(raw: Option<&Raw>, defaults: &Raw, issues: &mut Issues) -> Options {
     let fields = raw.and_then(|raw| issues.object_of(&at, raw, &known)).unwrap_or(&[]);
     let state_dir = path(fields, "stateDir", &at, defaults, issues).unwrap_or_default();
     let docker_config = path(fields, "dockerConfig", &at, defaults, issues);
-    let docker_host =
-        text(fields, "dockerHost", &at, issues).or_else(|| default(defaults, "dockerHost")).map(str::to_owned);
+    let certificates = default(defaults, "dockerCertificates").map(Path::new);
+    let docker_host = text(fields, "dockerHost", &at, issues).or_else(|| default(defaults, "dockerHost"));
+    let docker_host = docker_host.map(|host| match certificates {
+        Some(folder) => image::engine::with_certificates(host, folder),
+        None => host.to_owned(),
+    });
     if !state_dir.is_absolute() {
         issues.add(&at.key("stateDir"), "invalid_value", "expected an absolute path");
     }
