@@ -141,6 +141,23 @@ describe.each(["docker", "podman"])("%s", (name) => {
       expect(engine.run("volume", "ls", "--quiet")).toBe("")
     })
 
+    test("a vault is open to the program alone where that is root, and to all where only the engine knows who it is", async () => {
+      const safe = new alien.Vault("safe").build()
+      const set = (value) => bed.cli(["vault", "set", "safe", "key", "-n", "hoards", "--from-env", "VALUE"], { env: { VALUE: value } })
+      const file = path.join(bed.stateDir, "data/hoards/safe/key")
+      const modes = () => [path.dirname(file), file].map((path) => (fs.statSync(path).mode & 0o777).toString(8))
+      const put = async (used) => deploy(stackOf("hoards", safe, daemon("d", used, "print=I am hoards", "catch", "sleep").link(safe)))
+      expect((await set("one")).code).toBe(0)
+      const deployment = await put(image)
+      const look = async () => (await deployment.exec("d", ["/bin/daemon", "read=/run/alien/safe/key", "exit=0"])).stdout.trim()
+      expect([await look(), modes()]).toEqual(["read /run/alien/safe/key: one", ["700", "600"]])
+      await put(await bed.image({ config: { User: "app" } }))
+      expect([await look(), modes()]).toEqual(["read /run/alien/safe/key: one", ["777", "644"]])
+      await set("two")
+      expect([await look(), modes()]).toEqual(["read /run/alien/safe/key: two", ["777", "644"]])
+      await deployment.destroy({ data: true })
+    })
+
     test("it has the images of versions that run or may come back, and no others", () => imagesComeAndGo(bed, engine), 120_000)
 
     test("two state directories on one engine leave each other alone, and others' containers too", async () => {

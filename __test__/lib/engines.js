@@ -9,7 +9,7 @@ const path = require("node:path")
 const { authority } = require("./authority.js")
 const { eventually, has, isAlive, isRoot, manyUsers, processesWith } = require("./bed.js")
 const { freePort } = require("./registry.js")
-const { cacheDir } = require("../../tools/lib/cache.cjs")
+const { program: builtDockerd } = require("../../tools/dockerd.cjs")
 
 /** A slow machine's engine takes seconds to begin. */
 const START = 60_000
@@ -17,9 +17,9 @@ const START = 60_000
 /** What an engine needs. */
 const PROGRAMS = { docker: ["dockerd", "containerd", "runc", "docker"], podman: ["podman", "conmon", "runc", "catatonit"] }
 
-/** A dockerd that can keep its images in containerd's store: the machine's, or the one that was built for that (CONTRIBUTING.md). */
+/** A dockerd that can keep its images in containerd's store: the machine's, or the one that tools/dockerd.cjs has built. */
 const storing = () =>
-  ["dockerd", path.join(cacheDir(), "docker", "dockerd")].find((program) => {
+  ["dockerd", builtDockerd].find((program) => {
     const { stdout } = spawnSync(program, ["--version"], { encoding: "utf8" })
     return Number(/version (\d+)/.exec(stdout)?.[1]) >= 25
   })
@@ -32,7 +32,7 @@ const storing = () =>
  */
 function missingEngine(name, { containerdStore = false } = {}) {
   if (!isRoot && name === "docker") return "docker is tested as root"
-  if (containerdStore && storing() === undefined) return "dockerd is older than 25, and none was built (CONTRIBUTING.md says how)"
+  if (containerdStore && storing() === undefined) return "dockerd is older than 25, and no newer one was built (node tools/dockerd.cjs)"
   const absent = PROGRAMS[name].filter((program) => !has(program))
   if (absent.length > 0) return `${absent.join(", ")} is missing: apt install docker.io podman catatonit`
   if (!isRoot) return manyUsers() && has("newuidmap") ? undefined : "podman needs subordinate ids of an ordinary user: apt install uidmap"

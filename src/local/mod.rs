@@ -39,7 +39,7 @@ use crate::engine::status::{DeploymentStatus, Usage};
 use crate::engine::vault::Change as VaultChange;
 use crate::error::{Issue, Report};
 use crate::image::{self, Store, StoreOptions};
-use crate::model::{self, Resource, Stack};
+use crate::model::{self, Daemon, Resource, Stack};
 use crate::preflight::{Check, Status};
 use crate::sandbox::ids::Ids;
 use crate::supervisor::{scanner, spec};
@@ -174,6 +174,27 @@ impl Local {
         Ok(desired)
     }
 
+    /// The daemon that there should be, and what it is made from. Of any other resource that alone is noted.
+    fn declared<'a>(
+        &self,
+        deployment: &str,
+        stack: &'a Stack,
+        desired: &Desired,
+        action: Action,
+        events: &Events,
+    ) -> Result<Option<(&'a Daemon, Declared)>, Report> {
+        let entry = stack.resources.get(&desired.id);
+        let entry = entry.ok_or_else(|| Report::new("INTERNAL", format!("{:?} is not in the stack", desired.id)))?;
+        let declared = Declared { lifecycle: entry.lifecycle.as_str().to_owned(), fields: desired.fields.clone() };
+        if let Resource::Daemon(daemon) = &entry.config {
+            return Ok(Some((daemon, declared)));
+        }
+        let stored = deployment::Stored { kind: desired.kind.to_owned(), declared };
+        deployment::store(&self.layout, deployment, &desired.id, &stored)?;
+        events.resource(&desired.id, action, "running", None);
+        Ok(None)
+    }
+
     /// Forgets a deployment whose resources have been removed; with `data`, also what they stored.
     async fn end_of(&self, deployment: &str, data: bool) -> Result<(), Report> {
         self.forget_callers(deployment, data).await?;
@@ -270,20 +291,14 @@ impl Platform for Local {
         events: &Events,
     ) -> Result<(), Report> {
         let machine = self.machine().await?;
-        let entry = stack.resources.get(&desired.id);
-        let entry = entry.ok_or_else(|| Report::new("INTERNAL", format!("{:?} is not in the stack", desired.id)))?;
-        let declared = Declared { lifecycle: entry.lifecycle.as_str().to_owned(), fields: desired.fields.clone() };
-        let Resource::Daemon(daemon) = &entry.config else {
-            let stored = deployment::Stored { kind: desired.kind.to_owned(), declared };
-            deployment::store(&self.layout, deployment, &desired.id, &stored)?;
-            events.resource(&desired.id, action, "running", None);
+        let Some((daemon, declared)) = self.declared(deployment, stack, desired, action, events)? else {
             return Ok(());
         };
         let dir = self.daemon_dir(machine, deployment, &desired.id);
         if action == Action::Restart {
             return dir.restart(action, events).await;
         }
-        let digest = desired.fields.get(version::DIGEST).and_then(|field| field.value.as_str()).unwrap_or_default();
+        let digest = version::digest(&desired.fields);
         let image = self
             .fetch(machine, daemon, digest, events)
             .await

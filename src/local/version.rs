@@ -41,9 +41,14 @@ pub struct Declared {
 }
 
 /// The field that holds the image's manifest digest.
-pub const DIGEST: &str = "digest";
+const DIGEST: &str = "digest";
 /// The prefix of fields that hold secrets.
 pub const SECRETS: &str = "secrets.";
+
+/// The image's manifest digest; empty where there is none.
+pub fn digest(fields: &Fields) -> &str {
+    fields.get(DIGEST).and_then(|field| field.value.as_str()).unwrap_or_default()
+}
 
 /// Where a daemon's commands come from, as far as a change of it matters.
 #[derive(Debug, Clone)]

@@ -16,36 +16,31 @@ use super::body::{body, prepare};
 use super::engine::{Engine, Kind, status as status_of};
 use super::found::{self, Container};
 use super::images::Images;
-use super::logs;
 use super::names::{Names, image};
+use super::up::{End, ended};
 use crate::engine::event::Events;
 use crate::engine::failure;
 use crate::engine::plan::Action;
-use crate::engine::status::ExitStatus;
 use crate::error::Report;
 use crate::local::layout::{Layout, unusable};
 use crate::local::version::Document;
 use crate::sandbox::Failure;
-use crate::supervisor::protocol::{LastExit, RolledBack};
+use crate::supervisor::protocol::RolledBack;
 use crate::supervisor::spec::{self, CURRENT, NEXT, PREVIOUS, Spec};
-use crate::sys::time;
 use bollard::query_parameters::{
     CreateContainerOptions, ListVolumesOptions, RemoveContainerOptions, RemoveVolumeOptions, StartContainerOptions,
     StopContainerOptions,
 };
-use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Says which update was taken back.
 pub const ROLLED_BACK: &str = "rolled-back.json";
-/// Lines of a program's last words in an error.
-const LAST_LINES: usize = 20;
 /// Between two looks at a container.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 /// How long a program may take to begin, on an engine that has much to do.
-const BEGIN: Duration = Duration::from_secs(60);
+pub(super) const BEGIN: Duration = Duration::from_secs(60);
 
 /// One daemon, and the means to change it.
 pub struct Keeper<'a> {
@@ -135,7 +130,7 @@ impl Keeper<'_> {
         }
         let begun = match self.start(&document.run, &id).await {
             Ok(()) => self.until_up(&document.run, &id, 0).await,
-            Err(report) => Err(End { report: Some(report), ..End::default() }),
+            Err(report) => Err(End::of(report)),
         };
         let Err(end) = begun else {
             write(PREVIOUS, current)?;
@@ -410,108 +405,6 @@ impl Keeper<'_> {
             Err(self.engine.report("remove a container", &error))
         })
     }
-
-    /// Follows a container until its program is up, or has ended: engines start it again, more than `restarts` times then.
-    async fn until_up(&self, run: &Spec, id: &str, restarts: u64) -> Result<(), End> {
-        let settle = Duration::from_millis(run.settle_ms);
-        let (began, begun) = (time::wall(), tokio::time::Instant::now());
-        loop {
-            let container = found::inspect(self.engine, id).await.map_err(End::of)?;
-            let Some(container) = container else {
-                let message = format!("the container of daemon {:?} was removed by somebody else", self.names.id);
-                return Err(End::of(Report::new("CONTAINER_GONE", message).hint("deploy again to make it anew")));
-            };
-            if container.runs() && container.restart_count <= restarts {
-                match settle.checked_sub(container.lived()) {
-                    None | Some(Duration::ZERO) => return Ok(()),
-                    Some(left) => tokio::time::sleep(left.min(LOOK)).await,
-                }
-                continue;
-            }
-            if container.restart_count > restarts || container.has_ended() {
-                return Err(self.end_of(&container, began).await);
-            }
-            if begun.elapsed() > BEGIN {
-                let message =
-                    format!("the container of daemon {:?} was not started within {} s", self.names.id, BEGIN.as_secs());
-                return Err(End::of(Report::new("ENGINE_REFUSED", message).status(504)));
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// How the run ended that did not come up, and what it printed. The engine may have begun another one by now.
-    async fn end_of(&self, container: &Container, began: Duration) -> End {
-        // A moment earlier: what is followed was started before.
-        let began = began.saturating_sub(Duration::from_secs(1));
-        let stands = container.last_exit().filter(|_| container.restart_count == 0);
-        let (exit, until) = match stands {
-            Some(exit) => (Some(exit), None),
-            None => match self.told_end_of(container, began).await {
-                Some(past) => (Some(past.exit), Some(past.at)),
-                None => (container.last_exit(), None),
-            },
-        };
-        let lines = logs::last_lines(self.engine, container, LAST_LINES, (began, until)).await;
-        End { exit, lines, report: None }
-    }
-
-    /// What the engine's events tell of it: Podman writes them a little after the fact.
-    async fn told_end_of(&self, container: &Container, began: Duration) -> Option<found::Past> {
-        let patience = time::monotonic() + Duration::from_secs(2);
-        loop {
-            let told = found::first_end(self.engine, container, began).await;
-            if told.is_some() || time::monotonic() > patience {
-                return told;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    fn not_up(&self, end: End) -> Report {
-        if let Some(report) = end.report {
-            return report;
-        }
-        if let Some(why) = end.lines.iter().find(|line| is_inits(line)) {
-            let message = format!("the program of daemon {:?} cannot be started: {why}", self.names.id);
-            return Report::new("ENTRYPOINT_MISSING", message)
-                .hint("check the image's entry point, or give the daemon another command");
-        }
-        let how = end.exit.as_ref().map_or("an unknown cause".to_owned(), LastExit::in_words);
-        let id = self.names.id;
-        let message = format!("daemon {id:?} does not come up: its program ended with {how}");
-        let hint = format!("it is left crash-looping; see `alien logs {id}`, mend it and deploy again");
-        ended(Report::new("DAEMON_NOT_UP", message).hint(hint), end)
-    }
-}
-
-/// How it came that a daemon is not up.
-#[derive(Default)]
-struct End {
-    exit: Option<LastExit>,
-    lines: Vec<String>,
-    /// Where its program did not even run.
-    report: Option<Report>,
-}
-
-impl End {
-    fn of(report: Report) -> End {
-        End { report: Some(report), ..End::default() }
-    }
-}
-
-/// The error of a program that has ended: how, and what it printed last.
-fn ended(report: Report, end: End) -> Report {
-    let report = match end.exit {
-        Some(exit) => report.with("lastExit", json!(ExitStatus::from(exit))),
-        None => report,
-    };
-    failure::with_last_lines(report, end.lines)
-}
-
-/// What the inits of Docker (tini) and Podman (catatonit) print where there is no such program.
-fn is_inits(line: &str) -> bool {
-    line.contains("[FATAL tini (") || (line.starts_with("ERROR (catatonit:") && line.contains("failed to exec"))
 }
 
 /// What an engine says of an image that cannot be run, by the codes that it has everywhere.

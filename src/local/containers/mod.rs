@@ -19,13 +19,14 @@ mod keeper;
 mod logs;
 mod names;
 mod observe;
+mod up;
 mod watch;
 
 pub use engine::{Engine, first_of};
 
 use super::deployment;
 use super::fetch::declared_image;
-use super::version::{self, Declared, Document};
+use super::version::{self, Document};
 use super::{Local, observe as local_observe, usage};
 use crate::engine::event::Events;
 use crate::engine::exec::{Options as ExecOptions, Session};
@@ -36,7 +37,7 @@ use crate::engine::plan::{Action, Desired, Observed};
 use crate::engine::platform::{Inputs, Lock, Platform, StatusWatch, Survey};
 use crate::engine::status::{DeploymentStatus, Usage};
 use crate::error::{Issue, Report};
-use crate::model::{Daemon, Platform as Name, Resource, Stack};
+use crate::model::{Daemon, Platform as Name, Stack};
 use crate::preflight::{Check, Status};
 use crate::supervisor::spec::{self, CURRENT};
 use async_trait::async_trait;
@@ -265,19 +266,13 @@ impl Platform for Containers {
         events: &Events,
     ) -> Result<(), Report> {
         let local = &self.local;
-        let entry = stack.resources.get(&desired.id);
-        let entry = entry.ok_or_else(|| Report::new("INTERNAL", format!("{:?} is not in the stack", desired.id)))?;
-        let declared = Declared { lifecycle: entry.lifecycle.as_str().to_owned(), fields: desired.fields.clone() };
-        let Resource::Daemon(daemon) = &entry.config else {
-            let stored = deployment::Stored { kind: desired.kind.to_owned(), declared };
-            deployment::store(&local.layout, deployment, &desired.id, &stored)?;
-            events.resource(&desired.id, action, "running", None);
+        let Some((daemon, declared)) = local.declared(deployment, stack, desired, action, events)? else {
             return Ok(());
         };
         if action == Action::Restart {
             return self.with_keeper(deployment, &daemon.id, async |keeper| keeper.restart(action, events).await).await;
         }
-        let digest = desired.fields.get(version::DIGEST).and_then(|field| field.value.as_str()).unwrap_or_default();
+        let digest = version::digest(&desired.fields);
         let engine = self.engine().await?;
         let wanted = (daemon.id.as_str(), declared_image(daemon)?, digest);
         let fetched = self.images_of(engine).await?.ensure(engine, wanted, events).await;
