@@ -50,7 +50,7 @@ test("a whole life: plan, deploy, status, logs, restart, destroy", async () => {
 
   const status = await alien(["status"])
   expect(status).toMatchObject({ code: 0, stderr: "" })
-  expect(status.stdout).toMatch(/^Deployment app on local\nID +TYPE +STATE +PID +UP +RESTARTS +CPU +MEMORY +LAST EXIT +IMAGE\none +daemon +running +\d+ +\d+s +0 +[\d.]+% +[\d.]+ MiB +- +oci:/)
+  expect(status.stdout).toMatch(/^Deployment app on local\nID +TYPE +STATE +PID +UP +RESTARTS +CPU +MEMORY +LAST EXIT +IMAGE\none +daemon +running +\d+ +\d+s +0 +[\d.]+% +[\d.]+ [KM]iB +- +oci:/)
 
   expect(await alien(["logs", "one"])).toEqual({ code: 0, stdout: "hello\n", stderr: "" })
   expect((await alien(["logs"])).stdout.split("\n").sort()).toEqual(["", "one | hello", "two | hello"])

@@ -73,7 +73,8 @@ function removeTree(dir) {
 
 /** The path of a folder that is made before the file's first test: where all are skipped, nothing is left of it. */
 function testFolder(prefix = "alien-test-") {
-  const folder = path.join(os.tmpdir(), prefix + randomBytes(6).toString("hex"))
+  // As short as mkdtemp's: an ordinary user's Podman has sockets far below it, whose paths may have 107 bytes (unix(7)).
+  const folder = path.join(os.tmpdir(), prefix + randomBytes(4).toString("base64url"))
   beforeAll(() => fs.mkdirSync(folder, { mode: 0o700 }))
   return folder
 }

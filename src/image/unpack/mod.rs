@@ -115,17 +115,23 @@ pub(super) fn unpack(
     place: &Place,
     cancelled: &Arc<AtomicBool>,
 ) -> Result<bool, Error> {
-    run(blob, target, limits, cancelled).map_err(|failure| {
-        let layer = blob.digest.to_string();
-        let place = Box::new(place.clone());
-        match failure {
-            Failure::Cancelled => Error::Cancelled,
-            Failure::Corrupt(what) => Error::Corrupt { place, what: format!("layer {layer}: {what}") },
-            Failure::Unsafe { entry, why } => Error::Unsafe { place, layer, entry, why },
-            Failure::Read(source) => Error::store("read", &blob.path, source),
-            Failure::Write { doing, path, source } => Error::store(doing, &target.tree.join(path), source),
-        }
+    run(blob, target, limits, cancelled).map_err(|failure| match failure {
+        Failure::Write { doing, path, source } => Error::store(doing, &target.tree.join(path), source),
+        failure => failed(failure, blob, place),
     })
+}
+
+/// What kept a layer from being read, or from being written where that has no better name than the blob's.
+fn failed(failure: Failure, blob: &Blob, place: &Place) -> Error {
+    let layer = blob.digest.to_string();
+    let place = Box::new(place.clone());
+    match failure {
+        Failure::Cancelled => Error::Cancelled,
+        Failure::Corrupt(what) => Error::Corrupt { place, what: format!("layer {layer}: {what}") },
+        Failure::Unsafe { entry, why } => Error::Unsafe { place, layer, entry, why },
+        Failure::Read(source) => Error::store("read", &blob.path, source),
+        Failure::Write { doing, source, .. } => Error::store(doing, &blob.path, source),
+    }
 }
 
 /// Writes `blob` uncompressed, verifying all digests; returns how many bytes that were. Blocking, with bounded memory.
@@ -150,17 +156,7 @@ pub(super) fn write_plain(
         close(blob, decoded)?;
         Ok(written)
     };
-    write().map_err(|failure| {
-        let layer = blob.digest.to_string();
-        let place = Box::new(place.clone());
-        match failure {
-            Failure::Cancelled => Error::Cancelled,
-            Failure::Corrupt(what) => Error::Corrupt { place, what: format!("layer {layer}: {what}") },
-            Failure::Unsafe { entry, why } => Error::Unsafe { place, layer, entry, why },
-            Failure::Read(source) => Error::store("read", &blob.path, source),
-            Failure::Write { doing, source, .. } => Error::store(doing, &blob.path, source),
-        }
-    })
+    write().map_err(|failure| failed(failure, blob, place))
 }
 
 type Decoded = Metered<Decoder<BufReader<Hashing<io::Take<File>>>>>;
