@@ -83,12 +83,12 @@ function timed(command, args, options) {
 const stateDir = join(space.dir, "pulled")
 const peers = {
   alien(reference) {
-    // What it takes beyond a pull, a program's start, is part of it.
+    // Until the image is whole and on the disk; what follows, a daemon's start or its update, is another bench's.
     const script = `
       const { Daemon, Stack, deploy } = require(${JSON.stringify(root)})
       const daemon = new Daemon("d").code({ type: "image", image: ${JSON.stringify(reference)} }).permissions("none").build()
-      deploy(new Stack("pull").add(daemon, "live").build(), { local: { stateDir: ${JSON.stringify(stateDir)} }, onEvent: ({ state }) => {
-        if (state !== "starting") return
+      deploy(new Stack("pull").add(daemon, "live").build(), { local: { stateDir: ${JSON.stringify(stateDir)} }, onEvent: ({ phase }) => {
+        if (phase !== "ready") return
         console.log(require("node:fs").readFileSync("/proc/self/status", "utf8").match(/^RssAnon:\\s+(\\d+)/m)[1])
         process.exit(0)
       } })`
