@@ -31,7 +31,8 @@ function put(name, text) {
 
 beforeAll(async () => {
   image = await bed.image()
-  folder = put("app", source("app", ["one", "two"]))
+  // Whatever the machine, it takes more than a MiB.
+  folder = put("app", source("app", ["one", "two"], ["print=hello", `eat=${2 * 1024 * 1024}`, "ready"]))
   alien = (args, options) => bed.cli(args, { cwd: folder, ...options })
 })
 
@@ -50,7 +51,7 @@ test("a whole life: plan, deploy, status, logs, restart, destroy", async () => {
 
   const status = await alien(["status"])
   expect(status).toMatchObject({ code: 0, stderr: "" })
-  expect(status.stdout).toMatch(/^Deployment app on local\nID +TYPE +STATE +PID +UP +RESTARTS +CPU +MEMORY +LAST EXIT +IMAGE\none +daemon +running +\d+ +\d+s +0 +[\d.]+% +[\d.]+ [KM]iB +- +oci:/)
+  expect(status.stdout).toMatch(/^Deployment app on local\nID +TYPE +STATE +PID +UP +RESTARTS +CPU +MEMORY +LAST EXIT +IMAGE\none +daemon +running +\d+ +\d+s +0 +[\d.]+% +[\d.]+ MiB +- +oci:/)
 
   expect(await alien(["logs", "one"])).toEqual({ code: 0, stdout: "hello\n", stderr: "" })
   expect((await alien(["logs"])).stdout.split("\n").sort()).toEqual(["", "one | hello", "two | hello"])

@@ -1,6 +1,7 @@
 // An image of 350 MB and 17,000 files from a registry on loopback, to a root that a container could be started in: time, and the
-// most memory that was resident, and the time until all of it is on the disk, beside `docker pull`, `podman pull` and `skopeo copy` with `umoci unpack`. Most of ours are
-// the mapped files of Node and of the addon; what the process has of its own is told besides.
+// most memory that was resident, and the time until all of it is on the disk, beside `docker pull`, `podman pull` and `skopeo
+// copy` with `umoci unpack`. Most of our memory are the mapped files of Node and of the addon; what the process has of its own is
+// told besides.
 //
 // All of it happens on a new ext4, each round has an image of its own, and nothing is removed before the end: ext4 gives out the
 // numbers of files that were deleted in the last minutes only after a long search, and who comes after a removal pays for it.

@@ -20,7 +20,7 @@ const BEGIN = `(async (${AROUND.join(", ")}) => {`
 
 /** What `file` exports, by an entry in `dir`; `undefined` where there is none that fits. */
 async function runKept(dir, file) {
-  const code = fitting(dir, file)?.code
+  const code = fitting(dir, file, text(file))?.code
   if (code === undefined) return undefined
   // Lines and columns stay those of the compiled code.
   const run = new vm.Script(`${BEGIN}${code}\n})`, { filename: file, columnOffset: -BEGIN.length }).runInThisContext()
@@ -38,7 +38,7 @@ async function runKept(dir, file) {
  */
 function keep(dir, file, compile) {
   const source = text(file)
-  if (!/\.m?ts$/.test(file) || source === undefined || fitting(dir, file) !== undefined) return
+  if (!/\.m?ts$/.test(file) || source === undefined || fitting(dir, file, source) !== undefined) return
   const compiled = compile(source)
   const code = standsAlone(compiled) ? compiled : undefined
   const entry = entryOf(dir, file)
@@ -58,10 +58,10 @@ function standsAlone(code) {
   return asked.every((name) => name === CORE || (name !== undefined && isBuiltin(name))) && !/\b(?:require|jitiESMResolve|import)\b/.test(code)
 }
 
-/** The entry for what `file` holds now. */
-function fitting(dir, file) {
+/** The entry for a file that holds this text now. */
+function fitting(dir, file, source) {
   const entry = read(entryOf(dir, file))
-  return entry?.by === MADE_BY && entry.is === file && entry.source === text(file) ? entry : undefined
+  return entry?.by === MADE_BY && entry.is === file && entry.source === source ? entry : undefined
 }
 
 function entryOf(dir, file) {

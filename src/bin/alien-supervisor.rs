@@ -26,7 +26,7 @@ const USAGE: &str = "usage:
                                               terminal; how it ended goes to descriptor 3, as JSON
   alien-supervisor own LIST LAYER_DIR IDS     give the files of a layer their owners
   alien-supervisor remove TREE IDS            remove files that belong to a sandbox's ids
-  alien-supervisor secrets names|share DIR IDS
+  alien-supervisor secrets names DIR IDS
   alien-supervisor secrets put|remove DIR IDS NAME
                                               see or change secrets that belong to a sandbox's ids; names go to standard
                                               output, a line each; a value is standard input";
@@ -73,7 +73,6 @@ fn secrets(what: &str, dir: &Path, name: Option<&str>) -> io::Result<()> {
     let secrets = Secrets::open(dir)?;
     match (what, name) {
         ("names", None) => secrets.names()?.iter().try_for_each(|name| writeln!(io::stdout(), "{name}")),
-        ("share", None) => secrets.share(),
         ("put", Some(name)) => {
             let mut value = Vec::new();
             io::stdin().read_to_end(&mut value)?;

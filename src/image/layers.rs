@@ -227,18 +227,19 @@ impl Drop for CancelOnDrop {
     }
 }
 
-type Turn = tokio::sync::Mutex<()>;
+/// Whose turn it is.
+pub type Turn = tokio::sync::Mutex<()>;
 
-/// One lock for each layer that this process is making, whichever store handle is used.
-fn turn_at(layer: PathBuf) -> Arc<Turn> {
+/// One lock for each thing that this process is making, by where it will be, whichever store handle is used.
+pub fn turn_at(path: PathBuf) -> Arc<Turn> {
     static TURNS: LazyLock<Mutex<HashMap<PathBuf, Weak<Turn>>>> = LazyLock::new(Mutex::default);
     let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
     turns.retain(|_, turn| turn.strong_count() > 0);
-    if let Some(turn) = turns.get(&layer).and_then(Weak::upgrade) {
+    if let Some(turn) = turns.get(&path).and_then(Weak::upgrade) {
         return turn;
     }
     let turn = Arc::new(Turn::default());
-    turns.insert(layer, Arc::downgrade(&turn));
+    turns.insert(path, Arc::downgrade(&turn));
     turn
 }
 

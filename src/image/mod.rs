@@ -51,6 +51,7 @@ mod usage;
 
 pub use error::{Error, Place};
 pub use export::Export;
+pub use layers::turn_at;
 pub use lease::Lease;
 pub use made::{Made, Program};
 pub use manifest::ImageConfig;

@@ -147,7 +147,7 @@ impl Store {
     }
 
     /// The store's folder.
-    pub(super) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         &self.inner.dir
     }
 

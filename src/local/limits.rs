@@ -58,5 +58,5 @@ fn attempt(layout: &Layout, limits: &Limits) -> Result<(), Failure> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("alien-try-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let keeper = lock::holder(&layout.root().join(scanner::LOCK)).unwrap_or_else(|| std::process::id() as Pid);
-    Group::make_below(keeper, &name, limits).map(|group| group.remove(None))
+    Group::make_for(keeper, &name, limits).map(|group| group.remove(None))
 }

@@ -203,22 +203,17 @@ fn mount_system(root: &Path) -> io::Result<()> {
 fn add(root: &Path, mount: &Mount) -> io::Result<()> {
     let root = path::open_dir(root)?;
     let target = mount::real_path(&path::make_dir_in_root(&root, &mount.target)?)?;
-    if !mount.source.exists() {
-        // A volume is one daemon's own, and what is left of a copy that was cut goes with the next; what is linked to,
-        // several may be making at once: a later deploy sweeps that.
-        let partial = match mount.filled_from_image {
-            true => mount.source.with_extension("partial"),
-            false => mount.source.with_file_name(format!(".{}", process::random_name()?)),
-        };
+    if !mount.source.exists() && mount.filled_from_image {
+        // One daemon's own: what is left of a copy that was cut goes with the next.
+        let partial = mount.source.with_extension("partial");
         copy::tree(&partial)?;
         fs::create_dir_all(&partial)?;
-        if mount.filled_from_image {
-            copy::layer(&target, &partial)?;
-        } else {
-            // Whichever user the image runs as may use it; nobody else gets past the state directory.
-            fs::set_permissions(&partial, fs::Permissions::from_mode(0o777))?;
-        }
+        copy::layer(&target, &partial)?;
         file::put_dir(&partial, &mount.source)?;
+    } else if !mount.source.exists() {
+        // Several may be making it at once; of one that is killed over it, a later deploy sweeps what is left. Whichever user
+        // the image runs as may use it; nobody else gets past the state directory.
+        file::make_dir(&mount.source, 0o777)?;
     }
     mount::bind(&mount.source, &target)?;
     let read_only = if mount.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };

@@ -9,11 +9,11 @@
 //! changes it holds the lock of the folder that it lies in, which no daemon sees.
 
 use crate::sys::path::open_dir;
-use crate::sys::{Context, file, mount, process};
-use std::fs::{self, DirBuilder, File, Metadata, Permissions, TryLockError};
+use crate::sys::{Context, file, mount};
+use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown, lchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown, lchown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ impl Secrets {
     pub fn open(path: &Path) -> io::Result<Secrets> {
         let around = path.parent().unwrap_or(Path::new("/"));
         if !path.exists() {
-            make(path)?;
+            file::make_dir(path, PRIVATE_DIR).context(|| format!("make {}", path.display()))?;
         }
         let open = || Ok(Secrets { dir: open_dir(path)?, around: File::open(around)? });
         open().context(|| format!("open {}", path.display()))
@@ -142,13 +142,6 @@ impl Secrets {
 
 fn is_open(dir: &Metadata) -> bool {
     dir.mode() & 0o7 == OPEN_DIR & 0o7
-}
-
-/// Two that do it at once both find one folder.
-fn make(path: &Path) -> io::Result<()> {
-    let staged = path.with_file_name(format!(".{}", process::random_name()?));
-    DirBuilder::new().mode(PRIVATE_DIR).create(&staged).context(|| format!("make {}", staged.display()))?;
-    file::put_dir(&staged, path)
 }
 
 #[cfg(test)]

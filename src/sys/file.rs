@@ -2,10 +2,10 @@
 
 use super::{check, process};
 use std::ffi::{CString, OsString};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -44,6 +44,14 @@ pub fn sweep(dir: &Path, prefixes: &[&str], age: Duration) {
             let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
         }
     }
+}
+
+/// Makes a folder of this mode, whatever the umask, where there is none: nobody ever sees it with another one.
+pub fn make_dir(dir: &Path, mode: u32) -> io::Result<()> {
+    let staged = dir.with_file_name(format!(".{}", process::random_name()?));
+    fs::create_dir_all(&staged)?;
+    fs::set_permissions(&staged, Permissions::from_mode(mode))?;
+    put_dir(&staged, dir)
 }
 
 /// Puts a folder that was made aside in its place, unless somebody was quicker: then that one stays, and is not replaced

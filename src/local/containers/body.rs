@@ -109,7 +109,7 @@ fn mount(names: &Names<'_>, wanted: &Wanted) -> Mount {
 pub async fn prepare(engine: &Engine, names: &Names<'_>, run: &Spec) -> Result<(), Report> {
     let has_secrets = run.sandbox.mounts.iter().any(|wanted| wanted.secrets);
     // Who else there is, only the engine could tell; and its root may not be the one here.
-    let is_shared = has_secrets && (!is_root(&run.program.user) || engine.has_own_ids().await?);
+    let is_shared = has_secrets && (!is_root(&run.program.user) || engine.traits().await?.own_ids);
     for wanted in &run.sandbox.mounts {
         if wanted.secrets {
             let open = || {

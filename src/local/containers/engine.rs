@@ -26,11 +26,15 @@ pub enum Kind {
     Podman,
 }
 
-/// What an engine can limit.
+/// What an engine says of itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Limiting {
+pub struct Traits {
+    /// Whether it can limit it.
     pub cpu: bool,
+    /// Whether it can limit it.
     pub memory: bool,
+    /// Whether root of its containers is another one than who runs the engine (dockerd(8), `--userns-remap`).
+    pub own_ids: bool,
 }
 
 /// A container engine that has answered.
@@ -40,7 +44,7 @@ pub struct Engine {
     pub host: String,
     pub kind: Kind,
     version: String,
-    limiting: Arc<OnceCell<Limiting>>,
+    traits: Arc<OnceCell<Traits>>,
 }
 
 impl Engine {
@@ -75,7 +79,7 @@ impl Engine {
         let is_podman = components.iter().any(|component| component.name.contains("Podman"));
         let kind = if is_podman { Kind::Podman } else { Kind::Docker };
         let version = version.version.unwrap_or_default();
-        Ok(Engine { docker, host: host.to_owned(), kind, version, limiting: Arc::default() })
+        Ok(Engine { docker, host: host.to_owned(), kind, version, traits: Arc::default() })
     }
 
     /// `Docker 27.0.1 at unix:///var/run/docker.sock`.
@@ -87,23 +91,21 @@ impl Engine {
         format!("{name} {} at {}", self.version, self.host)
     }
 
-    /// What it can limit here; asked once.
-    pub async fn limiting(&self) -> Result<Limiting, Report> {
+    /// What it can limit here, and whose ids it has; asked once.
+    pub async fn traits(&self) -> Result<Traits, Report> {
         let ask = || async {
             let info = self.ask("tell what it can limit", self.docker.info()).await?;
             // The first version of control groups is root's alone: what Podman tells is what the machine can.
             let is_held = !(info.cgroup_version == Some(SystemInfoCgroupVersionEnum::_1) && self.is_users_podman());
             let can = |told: Option<bool>| is_held && told.unwrap_or(true);
-            Ok(Limiting { cpu: can(info.cpu_shares), memory: can(info.memory_limit) })
+            let options = info.security_options.unwrap_or_default();
+            Ok(Traits {
+                cpu: can(info.cpu_shares),
+                memory: can(info.memory_limit),
+                own_ids: options.iter().any(|option| option.split(',').any(|part| part == "name=userns")),
+            })
         };
-        self.limiting.get_or_try_init(ask).await.copied()
-    }
-
-    /// Whether root of its containers is another one than who runs the engine (dockerd(8), `--userns-remap`).
-    pub async fn has_own_ids(&self) -> Result<bool, Report> {
-        let info = self.ask("tell whether it has ids of its own", self.docker.info()).await?;
-        let options = info.security_options.unwrap_or_default();
-        Ok(options.iter().any(|option| option.split(',').any(|part| part == "name=userns")))
+        self.traits.get_or_try_init(ask).await.copied()
     }
 
     /// Whether it is an ordinary user's Podman: the socket is that account's then.

@@ -234,7 +234,7 @@ async fn unlimited(engine: &Engine, run: &Spec) -> Result<Option<Failure>, Repor
     if run.limits.is_empty() {
         return Ok(None);
     }
-    let can = engine.limiting().await?;
+    let can = engine.traits().await?;
     let missing = [
         ("cpu", run.limits.cpu_millis.is_some() && !can.cpu),
         ("memory", run.limits.memory_bytes.is_some() && !can.memory),

@@ -12,9 +12,8 @@ use bollard::body_try_stream;
 use bollard::errors::Error;
 use bollard::query_parameters::{ImportImageOptions, ListImagesOptions, RemoveImageOptions};
 use futures_util::StreamExt;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::io::ReaderStream;
 
@@ -25,8 +24,6 @@ const LOADING: Duration = Duration::from_secs(1800);
 pub struct Images {
     store: Store,
     options: images::Options,
-    /// Whose turn it is with an image: what several daemons have is fetched and loaded for the first of them.
-    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Images {
@@ -48,7 +45,7 @@ impl Images {
         let open = move || Store::open_beside(&dir, store, held);
         let store =
             tokio::task::spawn_blocking(open).await.map_err(|error| Report::new("INTERNAL", error.to_string()))??;
-        Ok(Images { store, options, turns: Mutex::default() })
+        Ok(Images { store, options })
     }
 
     /// Where images' documents are.
@@ -66,8 +63,8 @@ impl Images {
         (id, declared, digest): (&str, &str, &str),
         events: &Events,
     ) -> Result<Image, Report> {
-        let turn =
-            Arc::clone(self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(digest.to_owned()).or_default());
+        // What several daemons have is fetched and loaded for the first of them.
+        let turn = images::turn_at(self.store.dir().join(digest));
         let _turn = turn.lock().await;
         let meant = image_reference(declared)?;
         let reference = pinned(meant.clone(), digest);

@@ -245,7 +245,7 @@ impl Keeper<'_> {
         }
         events.resource(self.names.id, Action::Delete, "stopping", None);
         let documents = [CURRENT, NEXT, PREVIOUS].map(|file| self.read(file));
-        let digests = self.digests(&[CURRENT, NEXT, PREVIOUS]);
+        let digests: Vec<String> = documents.iter().flatten().map(|document| document.run.digest.clone()).collect();
         let grace = documents.iter().flatten().map(|document| document.run.stop_grace_ms).max().unwrap_or_default();
         for container in containers {
             self.stop(&container, Duration::from_millis(grace)).await?;

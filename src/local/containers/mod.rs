@@ -145,7 +145,7 @@ impl Containers {
     }
 
     /// The check of `cpu` and `memory`: a warning for each that the engine says it cannot hold.
-    fn limits(stack: &Stack, engine: &Engine, can: engine::Limiting) -> Check {
+    fn limits(stack: &Stack, engine: &Engine, can: engine::Traits) -> Check {
         type Asks = fn(&Daemon) -> bool;
         let kinds: [(&str, Asks, bool); 2] =
             [("cpu", |daemon| daemon.cpu.is_some(), can.cpu), ("memory", |daemon| daemon.memory.is_some(), can.memory)];
@@ -215,13 +215,13 @@ impl Platform for Containers {
             names::identity(&self.local.layout)?;
             let engine = self.engine().await?;
             self.images_of(engine).await?;
-            Ok((engine, engine.limiting().await?))
+            Ok((engine, engine.traits().await?))
         };
-        let (engine, limiting) = match ready.await {
+        let (engine, traits) = match ready.await {
             Ok(ready) => ready,
             Err(report) => return vec![check(Some(report))],
         };
-        let mut checks = vec![check(None), Containers::limits(stack, engine, limiting)];
+        let mut checks = vec![check(None), Containers::limits(stack, engine, traits)];
         checks.extend(self.commands(stack).await);
         checks
     }

@@ -56,11 +56,11 @@ impl Group {
     /// # Errors
     /// `LIMITS_NOT_ENFORCED`: which limit, why, and what helps.
     pub fn make(name: &str, limits: &Limits) -> Result<Group, Failure> {
-        Group::make_below(std::process::id() as Pid, name, limits)
+        Group::make_for(std::process::id() as Pid, name, limits)
     }
 
     /// The same below another process's group.
-    pub fn make_below(process: Pid, name: &str, limits: &Limits) -> Result<Group, Failure> {
+    pub fn make_for(process: Pid, name: &str, limits: &Limits) -> Result<Group, Failure> {
         let mut group = Group { v1: Vec::new(), v2: None };
         match group.found(process, name, limits).and_then(|()| group.limit(limits)) {
             Ok(()) => Ok(group),
