@@ -202,6 +202,26 @@ describe.each(["docker", "podman"])("%s", (name) => {
       await deployment.destroy()
     })
 
+    test("a first deploy that is called off at any moment is taken up by the next one, or leaves nothing behind a destroy", async () => {
+      const reason = new Error("changed my mind")
+      const destroyed = async () => {
+        await (await alien.connect(bed.options({ name: "off" }))).destroy()
+        expect(of("off")).toEqual([])
+      }
+      for (const milliseconds of [0, 3, 6, 12, 25, 50, 100, 200]) {
+        for (const goesOn of [false, true]) {
+          const controller = new AbortController()
+          const onEvent = ({ type }) => type === "resource" && setTimeout(() => controller.abort(reason), milliseconds)
+          await deploy(stack("off"), { signal: controller.signal, onEvent }).catch((error) => expect(error).toBe(reason))
+          if (goesOn) {
+            const deployment = await deploy(stack("off"))
+            expect([await status(deployment), of("off")]).toEqual([expect.objectContaining({ state: "running" }), [expect.anything()]])
+          }
+          await destroyed()
+        }
+      }
+    })
+
     test("a deploy that is killed at any moment of an update leaves what the next one puts right", async () => {
       const build = (level) => stackOf("cut", daemon("d", image, "print=I am cut", "catch", "sleep").environment({ LEVEL: `${level}` }))
       const deployment = await deploy(build(0))

@@ -13,6 +13,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 /// `deployment.json`: what cannot be read off the resources themselves.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -128,13 +130,43 @@ fn sweep(layout: &Layout, name: &str) {
 
 /// Keeps others from changing the deployment until it is dropped.
 pub struct Guard {
-    dir: PathBuf,
-    file: File,
+    held: Option<Held>,
+    calls: TaskTracker,
+}
+
+impl Guard {
+    /// Holds it, once the holder lets go, until these have come to their end too: what somebody else was asked to do goes on
+    /// where the call that asked is called off, and whoever is next is to find it done.
+    pub fn until(mut self, calls: &TaskTracker) -> Guard {
+        self.calls = calls.clone();
+        self
+    }
 }
 
 impl Lock for Guard {}
 
 impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let (held, calls) = (self.held.take(), self.calls.clone());
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                calls.close();
+                calls.wait().await;
+                drop(held);
+            });
+        }
+    }
+}
+
+struct Held {
+    dir: PathBuf,
+    file: File,
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
         // A deploy that failed before it began anything leaves nothing behind: the folder goes where it holds the lock
         // alone. We still have that, unless destroy has removed it; who waits for it sees that its file is gone, and
@@ -178,7 +210,7 @@ pub async fn lock(layout: &Layout, name: &str, events: &Events) -> Result<Guard,
                 }
                 sweep(layout, name);
                 let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-                return Ok(Guard { dir, file });
+                return Ok(Guard { held: Some(Held { dir, file }), calls: TaskTracker::new() });
             }
             Err(fs::TryLockError::WouldBlock) if !told => {
                 told = true;

@@ -54,6 +54,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tokio::sync::OnceCell;
+use tokio_util::task::TaskTracker;
 use version::{Declared, Document, SECRETS};
 
 /// Where and how things run on this machine. Nothing comes from the process's environment.
@@ -96,6 +97,8 @@ pub struct Local {
     options: Options,
     ids: Ids,
     machine: OnceCell<Machine>,
+    /// What this call of the engine has asked others to do, and what they do although it is called off.
+    calls: TaskTracker,
 }
 
 /// What is found out with the first call that changes something.
@@ -109,7 +112,7 @@ impl Local {
     /// Nothing is touched yet.
     pub fn new(options: Options) -> Self {
         let layout = Layout::new(options.state_dir.clone());
-        Local { layout, options, ids: account::ids(), machine: OnceCell::new() }
+        Local { layout, options, ids: account::ids(), machine: OnceCell::new(), calls: TaskTracker::new() }
     }
 
     async fn machine(&self) -> Result<&Machine, Report> {
@@ -258,7 +261,7 @@ impl Platform for Local {
 
     async fn lock(&self, deployment: &str, events: &Events) -> Result<Box<dyn Lock>, Report> {
         self.layout.make()?;
-        let lock = deployment::lock(&self.layout, deployment, events).await?;
+        let lock = deployment::lock(&self.layout, deployment, events).await?.until(&self.calls);
         // Who changes something brings its own version along. Where there is nothing, nothing is brought.
         if self.layout.root().join(scanner::LOCK).exists() {
             self.machine().await?.helper.renew().await;

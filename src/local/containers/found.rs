@@ -1,7 +1,7 @@
 //! The containers that there are, and how they are.
 
 use super::engine::{Engine, Kind};
-use super::names::{DAEMON, VERSION};
+use super::names::{DAEMON, Names, VERSION};
 use crate::error::Report;
 use crate::sandbox::Failure;
 use crate::supervisor::protocol::{LastExit, Phase, RolledBack, Status};
@@ -85,6 +85,11 @@ impl Container {
     /// Which version of the daemon it runs.
     pub fn version(&self) -> &str {
         self.label(VERSION)
+    }
+
+    /// Whether it is of this daemon, of this state directory.
+    pub fn is_of(&self, names: &Names<'_>) -> bool {
+        names.labels("").iter().all(|(label, value)| self.label(label) == value)
     }
 
     /// Whether its program runs, and is not just about to.

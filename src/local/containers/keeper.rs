@@ -12,11 +12,10 @@
 //! an interrupted change has left: whoever holds the deployment's lock removes it. An update makes the new container
 //! before it stops the old one, and keeps that until the new one is up.
 
-use super::body::{body, prepare};
 use super::engine::{Engine, Kind, status as status_of};
 use super::found::{self, Container};
 use super::images::Images;
-use super::names::{Names, image};
+use super::names::Names;
 use super::up::{End, ended};
 use crate::engine::event::Events;
 use crate::engine::failure;
@@ -27,13 +26,12 @@ use crate::local::version::Document;
 use crate::sandbox::Failure;
 use crate::supervisor::protocol::RolledBack;
 use crate::supervisor::spec::{self, CURRENT, NEXT, PREVIOUS, Spec};
-use bollard::query_parameters::{
-    CreateContainerOptions, ListVolumesOptions, RemoveContainerOptions, RemoveVolumeOptions, StartContainerOptions,
-    StopContainerOptions,
-};
+use bollard::errors::Error;
+use bollard::query_parameters::{ListVolumesOptions, RemoveVolumeOptions, StartContainerOptions, StopContainerOptions};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 
 /// Says which update was taken back.
 pub const ROLLED_BACK: &str = "rolled-back.json";
@@ -47,6 +45,8 @@ pub struct Keeper<'a> {
     pub layout: &'a Layout,
     pub engine: &'a Engine,
     pub images: &'a Images,
+    /// What the engine is to carry out to its end.
+    pub calls: &'a TaskTracker,
     pub names: Names<'a>,
 }
 
@@ -297,47 +297,6 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    /// Makes the container of a version; gives its id. It is not started.
-    async fn make(&self, run: &Spec) -> Result<String, Report> {
-        prepare(self.engine, &self.names, run).await?;
-        let name = self.names.container(&run.version);
-        let doing = format!("make the container {name}");
-        let mut again = true;
-        loop {
-            let body = body(&self.names, run, &image(&run.digest), self.engine.kind)?;
-            let options = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
-            let error = match self.engine.try_to(self.engine.docker.create_container(Some(options), body)).await {
-                Ok(made) => return Ok(made.id),
-                Err(error) => error,
-            };
-            let said = error.to_string();
-            match status_of(&error) {
-                // Somebody has cleared up images.
-                Some(404) if again && !said.contains("volume") => {
-                    again = false;
-                    let what = (self.names.id, run.image.as_str(), run.digest.as_str());
-                    self.images.ensure_again(self.engine, what).await?;
-                }
-                Some(409) | Some(500) if said.contains("already in use") => {
-                    let message = format!(
-                        "the container engine at {} has a container called {name}, which is not one of ours",
-                        self.engine.host
-                    );
-                    return Err(Report::new("CONTAINER_NAME_TAKEN", message)
-                        .status(409)
-                        .with("container", name)
-                        .hint("rename or remove it: it is never touched from here"));
-                }
-                _ if said.contains("container-init binary not found") => {
-                    let message = format!("{} has no init for containers: {said}", self.engine.in_words());
-                    return Err(Report::new("ENGINE_INIT_MISSING", message)
-                        .hint("install what is process 1 of its containers: sudo apt install catatonit"));
-                }
-                _ => return Err(self.engine.report(&doing, &error)),
-            }
-        }
-    }
-
     async fn start(&self, run: &Spec, id: &str) -> Result<(), Report> {
         let call = self.engine.docker.start_container(id, None::<StartContainerOptions>);
         match self.engine.try_to(call).await {
@@ -371,39 +330,13 @@ impl Keeper<'_> {
         let call = async {
             let patience = docker.timeout();
             let stopping = docker.stop_container(&container.id, Some(options));
-            tokio::time::timeout(patience, stopping).await.unwrap_or(Err(bollard::errors::Error::RequestTimeoutError))
+            tokio::time::timeout(patience, stopping).await.unwrap_or(Err(Error::RequestTimeoutError))
         };
         match call.await {
             Ok(()) => Ok(true),
             Err(error) if matches!(status_of(&error), Some(304 | 404)) => Ok(false),
             Err(error) => Err(self.engine.report("stop a container", &error)),
         }
-    }
-
-    async fn remove_container(&self, id: &str) -> Result<(), Report> {
-        let options = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
-        let call = self.engine.docker.remove_container(id, Some(options));
-        let removed = self.engine.try_to(call).await;
-        match removed {
-            Ok(()) => Ok(()),
-            Err(error) if status_of(&error) == Some(404) => Ok(()),
-            // Somebody else removes it at this moment.
-            Err(error) if status_of(&error) == Some(409) => self.until_gone(id).await,
-            Err(error) => Err(self.engine.report("remove a container", &error)),
-        }
-    }
-
-    async fn until_gone(&self, id: &str) -> Result<(), Report> {
-        let gone = async {
-            while found::inspect(self.engine, id).await?.is_some() {
-                tokio::time::sleep(LOOK).await;
-            }
-            Ok(())
-        };
-        tokio::time::timeout(BEGIN, gone).await.unwrap_or_else(|_| {
-            let error = bollard::errors::Error::RequestTimeoutError;
-            Err(self.engine.report("remove a container", &error))
-        })
     }
 }
 

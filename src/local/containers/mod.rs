@@ -17,6 +17,7 @@ mod found;
 mod images;
 mod keeper;
 mod logs;
+mod make;
 mod names;
 mod observe;
 mod up;
@@ -106,7 +107,8 @@ impl Containers {
         let images = self.images_of(engine).await?;
         let state = names::identity(&self.local.layout)?;
         let names = Names { state: &state, deployment, id };
-        change(Keeper { layout: &self.local.layout, engine, images, names }).await
+        let (layout, calls) = (&self.local.layout, &self.local.calls);
+        change(Keeper { layout, engine, images, calls, names }).await
     }
 
     /// The folder of a daemon that must be there.
