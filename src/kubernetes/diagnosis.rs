@@ -33,6 +33,9 @@ const FINAL: Duration = Duration::ZERO;
 const CONTROLLER: Duration = Duration::from_millis(1500);
 /// A cluster that grows by itself says that it does within this.
 const SCHEDULER: Duration = Duration::from_secs(10);
+/// A kubelet hears of a Secret a little later than of the pod that wants it, and looks again 10 to 15 s after it had none
+/// (`backOffPeriod` in its pod workers).
+const KUBELET: Duration = Duration::from_secs(20);
 /// A node that restarts is back within this.
 const NODE: Duration = Duration::from_secs(90);
 /// A registry that is away may come back.
@@ -163,8 +166,7 @@ fn waiting_blocked(
                 None => blocked(reason, message, FINAL),
             })
         }
-        // A kubelet that has not been told of a Secret yet asks again.
-        "CreateContainerConfigError" if message.contains("failed to sync") => Some(blocked(reason, message, REGISTRY)),
+        "CreateContainerConfigError" => Some(blocked(reason, message, KUBELET)),
         "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" => {
             Some(blocked(reason, message, if may_pass(message) { REGISTRY } else { FINAL }))
         }
