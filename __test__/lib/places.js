@@ -102,7 +102,8 @@ function kubernetes() {
     up: [],
     tick: 20,
     folders: false,
-    oom: "each",
+    // containerd again, whose shim keeps it to itself where the control group has gone by the time that it looks.
+    oom: "most",
     async copies(deployment, id) {
       const { items } = await its.get("pods", "-l", `app.kubernetes.io/instance=${deployment},app.kubernetes.io/name=${id}`)
       const running = items.flatMap(({ status }) => status.containerStatuses ?? []).filter(({ state }) => state.running)

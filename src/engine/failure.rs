@@ -22,6 +22,16 @@ pub fn no_daemon(deployment: &str, id: &str, there: &[&str]) -> Report {
         .hint(format!("there is: {}", there.join(", ")))
 }
 
+/// What to do about a daemon that is left crash-looping, where others than its supervisor run its container. They hear of
+/// its end in one way and of the kernel's want of memory in another, and miss some of the second.
+pub fn left_crash_looping(logs: &str, signal: Option<&str>, oom: bool) -> String {
+    let untold = match signal {
+        Some("SIGKILL") if !oom => "if nobody sent it that, memory was wanting: not every such end is told as one; ",
+        _ => "",
+    };
+    format!("{untold}it is left crash-looping; see `{logs}`, mend it and deploy again")
+}
+
 /// The error of a program that has ended, with what it printed last.
 pub fn with_last_lines(mut report: Report, lines: Vec<String>) -> Report {
     if lines.is_empty() {

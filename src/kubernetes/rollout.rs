@@ -7,7 +7,7 @@ use super::kind::Object;
 use super::manifest;
 use super::notices;
 use crate::engine::event::Events;
-use crate::engine::failure::with_last_lines;
+use crate::engine::failure::{left_crash_looping, with_last_lines};
 use crate::engine::plan::Action;
 use crate::error::Report;
 use k8s_openapi::api::core::v1::Pod;
@@ -197,7 +197,7 @@ impl Rollout<'_> {
         if is_silent || !last_lines.is_empty() {
             report = with_last_lines(report, last_lines.clone());
         }
-        match hint(reason, message, self.id) {
+        match hint(blocked, self.id) {
             Some(hint) => report.hint(hint),
             None => report,
         }
@@ -205,11 +205,13 @@ impl Rollout<'_> {
 }
 
 /// What to do about it.
-fn hint(reason: &str, message: &str, id: &str) -> Option<String> {
-    if reason == "CrashLoopBackOff" {
-        return Some(format!("it is left crash-looping; see `alien logs {id} --previous`, mend it and deploy again"));
-    }
-    let hint = match reason {
+fn hint(blocked: &Blocked, id: &str) -> Option<String> {
+    let message = &blocked.message;
+    let hint = match blocked.reason.as_str() {
+        "CrashLoopBackOff" => {
+            let (signal, oom) = blocked.exit.as_ref().map_or((None, false), |exit| (exit.signal.as_deref(), exit.oom));
+            return Some(left_crash_looping(&format!("alien logs {id} --previous"), signal, oom));
+        }
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" => {
             "look at the image's name; a private registry needs credentials: --docker-config, or kubernetes.registries"
         }

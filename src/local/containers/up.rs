@@ -85,7 +85,8 @@ impl Keeper<'_> {
         let how = end.exit.as_ref().map_or("an unknown cause".to_owned(), LastExit::in_words);
         let id = self.names.id;
         let message = format!("daemon {id:?} does not come up: its program ended with {how}");
-        let hint = format!("it is left crash-looping; see `alien logs {id}`, mend it and deploy again");
+        let (signal, oom) = end.exit.as_ref().map_or((None, false), |exit| (exit.signal.as_deref(), exit.oom));
+        let hint = failure::left_crash_looping(&format!("alien logs {id}"), signal, oom);
         ended(Report::new("DAEMON_NOT_UP", message).hint(hint), end)
     }
 }
