@@ -18,4 +18,11 @@ impl Checkup {
     pub fn new(checks: Vec<Check>, mended: Vec<String>) -> Checkup {
         Checkup { ok: checks.iter().all(|check| check.status != Status::Failed), checks, mended }
     }
+
+    /// This one, and what another one has found.
+    pub fn and(mut self, other: Checkup) -> Checkup {
+        self.checks.extend(other.checks);
+        self.mended.extend(other.mended);
+        Checkup::new(self.checks, self.mended)
+    }
 }

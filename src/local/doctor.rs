@@ -256,26 +256,25 @@ fn limited(layout: &Layout) -> Check {
 
 /// What a daemon's owner should know about it.
 fn complaint(name: &str, status: &ResourceStatus) -> Option<Issue> {
-    if !matches!(status.state, State::CrashLooping | State::Failed) {
-        return None;
-    }
+    matches!(status.state, State::CrashLooping | State::Failed).then(|| ailing(name, status))
+}
+
+/// Why a daemon is not up.
+pub(super) fn ailing(name: &str, status: &ResourceStatus) -> Issue {
     let why = status.conditions.iter().find(|condition| condition.kind == "Ready").map(|ready| ready.message.as_str());
     let id = name.rsplit('/').next().unwrap_or(name);
-    Some(issue(
-        format!("{name}: {}", why.unwrap_or("it is not up")),
-        Some(&format!("`alien logs {id}` has its output")),
-    ))
+    issue(format!("{name}: {}", why.unwrap_or("it is not up")), Some(&format!("`alien logs {id}` has its output")))
 }
 
 fn failed(id: &'static str, description: &'static str, issue: Issue) -> Check {
     Check { id, description: description.into(), status: Status::Failed, issues: vec![issue] }
 }
 
-fn issue(message: String, hint: Option<&str>) -> Issue {
+pub(super) fn issue(message: String, hint: Option<&str>) -> Issue {
     Issue { path: Vec::new(), code: "custom".to_owned(), message, hint: hint.map(str::to_owned) }
 }
 
-fn reported(report: Report) -> Issue {
+pub(super) fn reported(report: Report) -> Issue {
     issue(report.message, report.hint.as_deref())
 }
 
@@ -286,7 +285,7 @@ fn hidden(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// The lock of a deployment's folder, where nobody is changing that. One without a lock is what is left of a removal.
-fn locked(deployment: &Path) -> Option<Option<File>> {
+pub(super) fn locked(deployment: &Path) -> Option<Option<File>> {
     match File::options().read(true).write(true).open(deployment.join("lock")) {
         Ok(file) => file.try_lock().is_ok().then_some(Some(file)),
         Err(_) => Some(None),

@@ -3,7 +3,7 @@
 //! A deployment keeps the runtime that it was made with, which its `deployment.json` names; whoever asks for another one is
 //! told to destroy it first. To move it would mean two copies for a while, or none, with no way back if the new one does not come up.
 
-use super::containers::{Containers, first_of};
+use super::containers::{self, Containers, first_of};
 use super::{Local, Options, Runtime, deployment};
 use crate::engine::doctor::Checkup;
 use crate::engine::event::Events;
@@ -119,6 +119,19 @@ impl Place {
                 // What else is wrong is told among the facts.
                 _ => Ok(self.process("this machine can make sandboxes".to_owned())),
             },
+        }
+    }
+
+    /// The engine that daemons run under because this machine refuses to make sandboxes, where none has run in one.
+    async fn instead(&self) -> Option<String> {
+        let layout = &self.local.layout;
+        let is_under_one = |name: &String| deployment::meta(layout, name).is_some_and(|meta| meta.engine.is_some());
+        if !deployment::names(layout).iter().all(is_under_one) {
+            return None;
+        }
+        match self.choose().await.ok()?.runner {
+            Runner::Engine(containers) => containers.engine().await.ok().map(|engine| engine.in_words()),
+            Runner::Process(_) => None,
         }
     }
 
@@ -283,7 +296,15 @@ impl Platform for Place {
     }
 
     async fn doctor(&self, dry_run: bool) -> Result<Checkup, Report> {
-        self.local.doctor(dry_run).await
+        let mut checkup = self.local.doctor(dry_run).await?;
+        if let Some(check) = checkup.checks.iter_mut().find(|check| check.id == "sandbox")
+            && check.status == Status::Failed
+            && let Some(engine) = self.instead().await
+        {
+            check.status = Status::Warning;
+            check.issues.iter_mut().for_each(|issue| issue.hint = Some(format!("daemons run under {engine} instead")));
+        }
+        Ok(checkup.and(containers::doctor(&self.local, dry_run).await))
     }
 
     async fn startup(&self, request: &Request) -> Result<Startup, Report> {

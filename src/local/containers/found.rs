@@ -1,7 +1,7 @@
 //! The containers that there are, and how they are.
 
 use super::engine::{Engine, Kind};
-use super::names::{DAEMON, Names, VERSION};
+use super::names::{DAEMON, DEPLOYMENT, Names, VERSION};
 use crate::error::Report;
 use crate::sandbox::Failure;
 use crate::supervisor::protocol::{LastExit, Phase, RolledBack, Status};
@@ -75,6 +75,11 @@ struct Listed {
 impl Container {
     fn label(&self, name: &str) -> &str {
         self.config.labels.as_ref().and_then(|labels| labels.get(name)).map_or("", String::as_str)
+    }
+
+    /// The deployment's name.
+    pub fn deployment(&self) -> &str {
+        self.label(DEPLOYMENT)
     }
 
     /// The daemon's id.

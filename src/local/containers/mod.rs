@@ -11,6 +11,7 @@
 //! killed for want of memory nor more of a line's time than its second.
 
 mod body;
+mod doctor;
 mod engine;
 mod exec;
 mod found;
@@ -23,6 +24,7 @@ mod observe;
 mod up;
 mod watch;
 
+pub use doctor::visit as doctor;
 pub use engine::{Engine, first_of};
 
 use super::deployment;
