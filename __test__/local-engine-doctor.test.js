@@ -5,7 +5,7 @@
 const fs = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
-const { daemon, failure, needs, stackOf, testBed } = require("./lib/bed.js")
+const { daemon, eventually, failure, needs, stackOf, testBed } = require("./lib/bed.js")
 const { missingEngine, testEngine } = require("./lib/engines.js")
 
 jest.setTimeout(60_000)
@@ -37,7 +37,9 @@ describe.each(["docker", "podman"])("%s", (name) => {
       const deployment = await alien.deploy(stack("well", "catch", "sleep"), options())
       await failure(alien.deploy(stack("ends", "exit=3"), options()))
       const crashes = /^ends\/d: the program ended with exit code 3 and is started again$/
-      expect(await doctor()).toMatchObject({ code: 0, mended: [], engines: ["passed"], containers: ["warning", expect.stringMatching(crashes)] })
+      // Now and then it runs, for a moment.
+      const ailing = await eventually(() => doctor(), ({ containers }) => containers[0] === "warning")
+      expect(ailing).toMatchObject({ code: 0, mended: [], engines: ["passed"], containers: ["warning", expect.stringMatching(crashes)] })
       await (await alien.connect(bed.options({ name: "ends" }))).destroy()
       expect(await doctor()).toMatchObject({ code: 0, mended: [], engines: ["passed"], containers: ["passed"] })
       engine.run("stop", "--time=0", ...idsOf("well"))
