@@ -85,6 +85,8 @@ fn ended(outcome: Outcome) -> Result<ExitStatus, Report> {
     match outcome {
         Outcome::Code(code) => Ok(ExitStatus { code: Some(code), signal: None, oom: false, at }),
         Outcome::Signal(name) => Ok(ExitStatus { code: None, signal: Some(name), oom: false, at }),
+        // It ended while we were on the way.
+        Outcome::Failed(failure) if failure.code == "DAEMON_NOT_RUNNING" => Err(Report::from(failure).status(409)),
         Outcome::Failed(failure) => Err(failure.into()),
     }
 }
