@@ -2,7 +2,7 @@
 
 // A program beside a daemon on this machine: where it is, what it may do, and what is left of it.
 
-const { readFileSync } = require("node:fs")
+const { existsSync, readFileSync } = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
 const { daemon, eventually, failure, isAlive, processesWith, stackOf, testBed, until } = require("./lib/bed.js")
@@ -67,6 +67,25 @@ test("it ends with its daemon, and nothing of it is left", async () => {
   await deployment.restart("d")
   expect(await running).toMatchObject({ signal: "SIGKILL" })
   await eventually(() => helpers().length === 0)
+})
+
+test("a daemon's control group goes with it, also where what was beside it takes a moment longer to end", async () => {
+  const its = await bed.deploy(stackOf("goes", daemon("d", image, "ready").memory("64Mi")))
+  const file = path.join(bed.stateDir, "deployments/goes/daemons/d/cgroup.json")
+  const { v1, v2 } = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : { v1: [], v2: null }
+  const groups = [...v1.map(([, dir]) => dir), ...(v2 === null ? [] : [v2])]
+  const { pid } = await bed.one(its, "d")
+  const lines = []
+  const beside = its.exec("d", ["/bin/daemon", "print=runs", "sleep"], { onStdout: (bytes) => lines.push(`${bytes}`) })
+  await eventually(() => lines.join("").includes("runs"))
+  const helper = processesWith("/goes/").find(({ command }) => / exec /.test(command)).pid
+  process.kill(helper, "SIGSTOP")
+  const destroyed = its.destroy()
+  await eventually(() => !isAlive(pid))
+  process.kill(helper, "SIGCONT")
+  await destroyed
+  expect(await beside).toMatchObject({ signal: "SIGKILL" })
+  expect(groups.filter(existsSync)).toEqual([])
 })
 
 test("who asked may go: the program goes on; the connection's end is its terminal's", async () => {

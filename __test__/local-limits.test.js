@@ -21,6 +21,13 @@ function groups(deployment, id) {
 /** The first of these files that one of the folders has. */
 const said = (dirs, ...names) => dirs.flatMap((dir) => names.map((name) => path.join(dir, name))).filter(existsSync).map((file) => readFileSync(file, "utf8").trim())[0]
 
+/** Kills a daemon's supervisor and init. The one may have taken the other along by the time that it is its turn. */
+function killHelpers(folder) {
+  for (const { pid } of bed.helpers().filter(({ command }) => command.includes(folder))) {
+    if (isAlive(pid)) process.kill(pid, "SIGKILL")
+  }
+}
+
 /** What preflight says of a stack's limits here. */
 async function foretold(stack) {
   let report
@@ -101,7 +108,7 @@ enforced("limits change with a deploy, and outlive a restart and the supervisor'
   const dirs = groups(deployment)
   const inGroup = (pid) => dirs.every((dir) => readFileSync(path.join(dir, "cgroup.procs"), "utf8").split("\n").includes(`${pid}`))
   expect(inGroup(pid)).toBe(true)
-  for (const helper of bed.helpers().filter(({ command }) => command.includes(folder(deployment)))) process.kill(helper.pid, "SIGKILL")
+  killHelpers(folder(deployment))
   const next = await eventually(() => bed.one(deployment, "d"), (one) => one.state === "running" && one.pid !== pid)
   expect(isAlive(pid)).toBe(false)
   expect(inGroup(next.pid)).toBe(true)
@@ -114,7 +121,7 @@ enforced("nothing is left of a group when its daemon is gone, also where its sup
   const deployment = await bed.deploy(stackOf("gone", daemon("d", image, "ready").memory("32Mi").cpu(2), daemon("e", image, "ready").memory("32Mi")))
   const dirs = [...groups(deployment, "d"), ...groups(deployment, "e")]
   expect(dirs.filter(existsSync)).toEqual(dirs)
-  for (const helper of bed.helpers().filter(({ command }) => command.includes(folder(deployment, "d")))) process.kill(helper.pid, "SIGKILL")
+  killHelpers(folder(deployment, "d"))
   await deployment.destroy()
   expect(dirs.filter(existsSync)).toEqual([])
 })

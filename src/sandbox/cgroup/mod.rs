@@ -14,6 +14,8 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Where programs look for their limits.
 const SHOWN_AT: &str = "/sys/fs/cgroup";
@@ -111,8 +113,9 @@ impl Group {
             wanted.push((dir.join("memory.max"), most("max"), true));
             let swap = if limits.memory_bytes.is_some() { "0" } else { "max" };
             wanted.push((dir.join("memory.swap.max"), swap.to_owned(), false));
-            // What is left of a daemon that lost a process would be neither up nor down.
-            wanted.push((dir.join("memory.oom.group"), "1".to_owned(), false));
+            // One process is killed, not all of them, as by the first version and by engines: what a program is to make of the
+            // loss of a child it knows itself, and one that `exec` has put beside it is not to take it along.
+            wanted.push((dir.join("memory.oom.group"), "0".to_owned(), false));
             wanted.push((dir.join("cpu.weight"), weight.to_string(), true));
         }
         for (file, value, must) in wanted.iter().filter(|(file, ..)| file.exists()) {
@@ -176,10 +179,11 @@ impl Group {
         self.v1.iter().map(|(_, dir)| dir).chain(&self.v2)
     }
 
-    /// Removes it, where no process is left in it; but not the folders that it shares with another one.
+    /// Removes it, where no process is left in it or the last ones are just ending; but not the folders that it shares with
+    /// another one.
     pub fn remove(&self, but: Option<&Group>) {
         for dir in self.dirs().filter(|dir| !but.is_some_and(|other| other.dirs().any(|its| its == *dir))) {
-            if let Err(error) = fs::remove_dir(dir)
+            if let Err(error) = remove_dir(dir)
                 && error.kind() != io::ErrorKind::NotFound
             {
                 eprintln!("the control group {} cannot be removed: {error}", dir.display());
@@ -244,6 +248,20 @@ fn make_dir(dir: &Path) -> io::Result<PathBuf> {
             Err(error).context(|| format!("make {}", dir.display()))
         }
         _ => Ok(dir.to_owned()),
+    }
+}
+
+/// Removes a group's folder. The parent of a program that was beside the daemon's ends after it has told how that ended.
+fn remove_dir(dir: &Path) -> io::Result<()> {
+    const ENDING: Duration = Duration::from_secs(1);
+    let begun = Instant::now();
+    loop {
+        match fs::remove_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && begun.elapsed() < ENDING => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            other => return other,
+        }
     }
 }
 
