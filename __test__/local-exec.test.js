@@ -6,6 +6,7 @@ const { existsSync, readFileSync } = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
 const { daemon, eventually, failure, isAlive, processesWith, stackOf, testBed, until } = require("./lib/bed.js")
+const { groupsOf } = require("./lib/tree.js")
 
 const bed = testBed()
 let image
@@ -71,9 +72,7 @@ test("it ends with its daemon, and nothing of it is left", async () => {
 
 test("a daemon's control group goes with it, also where what was beside it takes a moment longer to end", async () => {
   const its = await bed.deploy(stackOf("goes", daemon("d", image, "ready").memory("64Mi")))
-  const file = path.join(bed.stateDir, "deployments/goes/daemons/d/cgroup.json")
-  const { v1, v2 } = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : { v1: [], v2: null }
-  const groups = [...v1.map(([, dir]) => dir), ...(v2 === null ? [] : [v2])]
+  const groups = groupsOf(path.join(bed.stateDir, "deployments/goes/daemons/d"))
   const { pid } = await bed.one(its, "d")
   const lines = []
   const beside = its.exec("d", ["/bin/daemon", "print=runs", "sleep"], { onStdout: (bytes) => lines.push(`${bytes}`) })

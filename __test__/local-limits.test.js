@@ -6,6 +6,7 @@ const { existsSync, readFileSync } = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
 const { allLines, daemon, eventually, failure, isAlive, stackOf, testBed, until } = require("./lib/bed.js")
+const { groupsOf } = require("./lib/tree.js")
 
 const MIB = 1024 * 1024
 const bed = testBed()
@@ -13,11 +14,7 @@ let image
 let held
 
 const folder = (deployment, id = "d") => path.join(bed.stateDir, "deployments", deployment.name, "daemons", id)
-/** The folders of a daemon's control group, by the file that its supervisor notes them in. */
-function groups(deployment, id) {
-  const { v1, v2 } = JSON.parse(readFileSync(path.join(folder(deployment, id), "cgroup.json"), "utf8"))
-  return [...v1.map(([, dir]) => dir), ...(v2 === null ? [] : [v2])]
-}
+const groups = (deployment, id) => groupsOf(folder(deployment, id))
 /** The first of these files that one of the folders has. */
 const said = (dirs, ...names) => dirs.flatMap((dir) => names.map((name) => path.join(dir, name))).filter(existsSync).map((file) => readFileSync(file, "utf8").trim())[0]
 

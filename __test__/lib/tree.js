@@ -19,6 +19,17 @@ function holderOf(file) {
   return lock && Number(lock.trim().split(/\s+/)[4])
 }
 
+/** The folders of a daemon's control group, by the file in its folder that its supervisor notes them in; none where it has none. */
+function groupsOf(daemon) {
+  try {
+    const { v1, v2 } = JSON.parse(fs.readFileSync(path.join(daemon, "cgroup.json"), "utf8"))
+    return [...v1.map(([, dir]) => dir), ...(v2 === null ? [] : [v2])]
+  } catch (error) {
+    if (error.code === "ENOENT") return []
+    throw error
+  }
+}
+
 /**
  * @param {ReturnType<typeof import("./bed.js").testBed>} bed
  * @param {string} [stateDir] another one than the bed's
@@ -32,4 +43,4 @@ function treeOf(bed, stateDir = bed.stateDir) {
   }
 }
 
-module.exports = { holderOf, parentOf, stateOf, treeOf }
+module.exports = { groupsOf, holderOf, parentOf, stateOf, treeOf }
