@@ -131,14 +131,14 @@ fn sweep(layout: &Layout, name: &str) {
 /// Keeps others from changing the deployment until it is dropped.
 pub struct Guard {
     held: Option<Held>,
-    calls: TaskTracker,
+    calls: Option<TaskTracker>,
 }
 
 impl Guard {
     /// Holds it, once the holder lets go, until these have come to their end too: what somebody else was asked to do goes on
     /// where the call that asked is called off, and whoever is next is to find it done.
     pub fn until(mut self, calls: &TaskTracker) -> Guard {
-        self.calls = calls.clone();
+        self.calls = Some(calls.clone());
         self
     }
 }
@@ -147,10 +147,8 @@ impl Lock for Guard {}
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if self.calls.is_empty() {
-            return;
-        }
-        let (held, calls) = (self.held.take(), self.calls.clone());
+        let Some(calls) = self.calls.take().filter(|calls| !calls.is_empty()) else { return };
+        let held = self.held.take();
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 calls.close();
@@ -210,7 +208,7 @@ pub async fn lock(layout: &Layout, name: &str, events: &Events) -> Result<Guard,
                 }
                 sweep(layout, name);
                 let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-                return Ok(Guard { held: Some(Held { dir, file }), calls: TaskTracker::new() });
+                return Ok(Guard { held: Some(Held { dir, file }), calls: None });
             }
             Err(fs::TryLockError::WouldBlock) if !told => {
                 told = true;
