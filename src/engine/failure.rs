@@ -1,5 +1,6 @@
 //! Errors that every platform has: one code, and the same words.
 
+use super::status::ExitStatus;
 use crate::error::Report;
 
 /// The error of every call about a deployment that does not exist. `place` is where it was looked for, `elsewhere` how to
@@ -24,9 +25,11 @@ pub fn no_daemon(deployment: &str, id: &str, there: &[&str]) -> Report {
 
 /// What to do about a daemon that is left crash-looping, where others than its supervisor run its container. They hear of
 /// its end in one way and of the kernel's want of memory in another, and miss some of the second.
-pub fn left_crash_looping(logs: &str, signal: Option<&str>, oom: bool) -> String {
-    let untold = match signal {
-        Some("SIGKILL") if !oom => "if nobody sent it that, memory was wanting: not every such end is told as one; ",
+pub fn left_crash_looping(logs: &str, exit: Option<&ExitStatus>) -> String {
+    let untold = match exit {
+        Some(exit) if exit.signal.as_deref() == Some("SIGKILL") && !exit.oom => {
+            "if nobody sent it that, memory was wanting: not every such end is told as one; "
+        }
         _ => "",
     };
     format!("{untold}it is left crash-looping; see `{logs}`, mend it and deploy again")

@@ -1,6 +1,6 @@
 //! How a deployment is: one shape on every platform.
 
-use crate::supervisor::protocol::LastExit;
+pub use crate::supervisor::protocol::ExitStatus;
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -145,26 +145,6 @@ pub enum State {
     Stopping,
     Stopped,
     Failed,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ExitStatus {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<i32>,
-    /// By name: `SIGKILL`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signal: Option<String>,
-    /// Whether it was killed for want of memory.
-    pub oom: bool,
-    pub at: String,
-}
-
-impl From<LastExit> for ExitStatus {
-    fn from(exit: LastExit) -> Self {
-        ExitStatus { code: exit.code, signal: exit.signal, oom: exit.oom, at: exit.at }
-    }
 }
 
 /// Something about a resource that is or is not so (Kubernetes API conventions, "Typical status properties").

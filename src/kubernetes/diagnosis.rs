@@ -195,7 +195,7 @@ fn may_pass(message: &str) -> bool {
 
 fn ended(reason: &str, terminated: &ContainerStateTerminated, blocked: Blocked) -> Blocked {
     let exit = exit(terminated);
-    let how = in_words(&exit);
+    let how = exit.in_words();
     let said = terminated.message.as_deref().unwrap_or_default();
     // A program that could not even be started has printed nothing: the runtime says why.
     if matches!(terminated.reason.as_deref(), Some("StartError" | "ContainerCannotRun")) {
@@ -222,15 +222,6 @@ pub fn exit(terminated: &ContainerStateTerminated) -> ExitStatus {
         signal,
         oom: terminated.reason.as_deref() == Some("OOMKilled"),
         at: terminated.finished_at.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
-    }
-}
-
-pub fn in_words(exit: &ExitStatus) -> String {
-    match (&exit.signal, exit.code, exit.oom) {
-        (_, _, true) => "OOMKilled: it took more memory than its limit".to_owned(),
-        (Some(signal), ..) => signal.clone(),
-        (None, Some(code), _) => format!("exit code {code}"),
-        (None, None, _) => "an unknown cause".to_owned(),
     }
 }
 

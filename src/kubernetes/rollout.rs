@@ -209,8 +209,7 @@ fn hint(blocked: &Blocked, id: &str) -> Option<String> {
     let message = &blocked.message;
     let hint = match blocked.reason.as_str() {
         "CrashLoopBackOff" => {
-            let (signal, oom) = blocked.exit.as_ref().map_or((None, false), |exit| (exit.signal.as_deref(), exit.oom));
-            return Some(left_crash_looping(&format!("alien logs {id} --previous"), signal, oom));
+            return Some(left_crash_looping(&format!("alien logs {id} --previous"), blocked.exit.as_ref()));
         }
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" => {
             "look at the image's name; a private registry needs credentials: --docker-config, or kubernetes.registries"

@@ -7,10 +7,9 @@ use super::version::Document;
 use crate::engine::event::Events;
 use crate::engine::failure;
 use crate::engine::plan::Action;
-use crate::engine::status::ExitStatus;
 use crate::error::Report;
 use crate::supervisor::log;
-use crate::supervisor::protocol::{CONTROL, LastExit, Op, Phase, Reply, SCANNER, Status};
+use crate::supervisor::protocol::{CONTROL, ExitStatus, Op, Phase, Reply, SCANNER, Status};
 use crate::supervisor::spec::{self, CURRENT, NEXT, PREVIOUS, REMOVED};
 use crate::sys::time;
 use serde_json::json;
@@ -322,7 +321,7 @@ impl DaemonDir<'_> {
         if let Some(failure) = status.failure.clone() {
             return failure.into();
         }
-        let how = status.last_exit.as_ref().map_or("an unknown cause".to_owned(), LastExit::in_words);
+        let how = status.last_exit.as_ref().map_or("an unknown cause".to_owned(), ExitStatus::in_words);
         let message = format!("daemon {:?} does not come up: its program ended with {how}", self.id);
         let report = Report::new("DAEMON_NOT_UP", message)
             .hint(format!("it is left crash-looping; see `alien logs {}`, mend it and deploy again", self.id));
@@ -330,10 +329,10 @@ impl DaemonDir<'_> {
     }
 
     /// The error of a program that has ended: how, and what it printed last.
-    fn ended(&self, report: Report, exit: Option<&LastExit>, since: &str) -> Report {
+    fn ended(&self, report: Report, exit: Option<&ExitStatus>, since: &str) -> Report {
         let lines = log::last_lines(&self.path(), LAST_LINES, since, exit.map(|exit| exit.at.as_str()));
         let report = match exit {
-            Some(exit) => report.with("lastExit", json!(ExitStatus::from(exit.clone()))),
+            Some(exit) => report.with("lastExit", json!(exit)),
             None => report,
         };
         failure::with_last_lines(report, lines)

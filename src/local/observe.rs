@@ -8,7 +8,7 @@ use crate::engine::failure;
 use crate::engine::plan::Observed;
 use crate::engine::status::{Condition, DeploymentStatus, Limits, ResourceStatus, State, sort_as};
 use crate::error::Report;
-use crate::supervisor::protocol::{LastExit, Phase, Status};
+use crate::supervisor::protocol::{ExitStatus, Phase, Status};
 use crate::supervisor::spec::{self, CURRENT, REMOVED};
 use futures_util::future::join_all;
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ fn unhealthy(found: &Found) -> Option<String> {
         Err(error) if error.code == "SUPERVISOR_DOWN" => Some("its supervisor is not running".to_owned()),
         Err(error) => Some(error.message.clone()),
         Ok(status) if status.state == Phase::CrashLooping => {
-            let how = status.last_exit.as_ref().map_or("a failed start".to_owned(), LastExit::in_words);
+            let how = status.last_exit.as_ref().map_or("a failed start".to_owned(), ExitStatus::in_words);
             Some(format!("it is crash-looping, last after {how}"))
         }
         Ok(_) => None,
@@ -144,7 +144,7 @@ pub(super) fn show(resource: &mut ResourceStatus, status: Status) {
     resource.pid = status.pid;
     resource.started_at = status.started_at;
     resource.restarts = status.restarts;
-    resource.last_exit = status.last_exit.map(Into::into);
+    resource.last_exit = status.last_exit;
     resource.next_start_at = status.next_start_at;
 }
 
@@ -153,7 +153,7 @@ fn conditions(status: &Status) -> Vec<Condition> {
         (Phase::Running, _) => ("Up", "the program is up".to_owned()),
         (Phase::CrashLooping, Some(failure)) => ("StartFailed", failure.message.clone()),
         (Phase::CrashLooping, None) => {
-            let how = status.last_exit.as_ref().map_or("an unknown cause".to_owned(), LastExit::in_words);
+            let how = status.last_exit.as_ref().map_or("an unknown cause".to_owned(), ExitStatus::in_words);
             ("CrashLooping", format!("the program ended with {how} and is started again"))
         }
         (Phase::Starting, _) => ("Starting", "the program runs and has yet to stay up".to_owned()),

@@ -89,7 +89,7 @@ pub struct Status {
     pub restarts: u64,
     /// How the last run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_exit: Option<LastExit>,
+    pub last_exit: Option<ExitStatus>,
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_start_at: Option<String>,
@@ -116,7 +116,7 @@ pub struct Status {
 /// How a process ended: exactly one of `code` and `signal`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LastExit {
+pub struct ExitStatus {
     /// What it returned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
@@ -124,13 +124,13 @@ pub struct LastExit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
     /// Whether a process of it was killed for want of memory under the daemon's own limit.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub oom: bool,
     /// When.
     pub at: String,
 }
 
-impl LastExit {
+impl ExitStatus {
     /// `exit code 3`, `SIGKILL`.
     pub fn in_words(&self) -> String {
         match (&self.signal, self.code) {
@@ -150,7 +150,7 @@ pub struct RolledBack {
     pub version: String,
     /// How it ended, where its program ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exit: Option<LastExit>,
+    pub exit: Option<ExitStatus>,
     /// Why its program could not be started, where it did not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,

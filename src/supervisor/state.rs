@@ -1,6 +1,6 @@
 //! What a supervisor remembers over its own death.
 
-use super::protocol::LastExit;
+use super::protocol::ExitStatus;
 use super::spec;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -16,7 +16,7 @@ pub struct State {
     /// Short runs in a row.
     pub failures: u32,
     /// How the last run ended.
-    pub last_exit: Option<LastExit>,
+    pub last_exit: Option<ExitStatus>,
     /// Whether a program was running when this was written: then its end was not seen.
     pub running: bool,
     /// The version that was last up, so that only a version which worked is gone back to.

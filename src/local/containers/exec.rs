@@ -104,5 +104,5 @@ async fn ended(engine: &Engine, id: &str, program: &str, said: &str) -> Result<E
         return Err(Report::new("EXEC_FAILED", format!("{program} cannot be run in the container: {said}")).status(400));
     }
     let code = i32::try_from(code).unwrap_or(i32::MAX);
-    Ok(exit(code, false, time::rfc3339(time::wall())).into())
+    Ok(exit(code, false, time::rfc3339(time::wall())))
 }

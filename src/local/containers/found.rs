@@ -4,7 +4,7 @@ use super::engine::{Engine, Kind};
 use super::names::{DAEMON, DEPLOYMENT, Names, VERSION};
 use crate::error::Report;
 use crate::sandbox::Failure;
-use crate::supervisor::protocol::{LastExit, Phase, RolledBack, Status};
+use crate::supervisor::protocol::{ExitStatus, Phase, RolledBack, Status};
 use crate::supervisor::spec::Spec;
 use crate::sys::{signal, time};
 use bollard::errors::Error;
@@ -124,18 +124,18 @@ impl Container {
     }
 
     /// How the last run ended, where the container stands still after it.
-    pub fn last_exit(&self) -> Option<LastExit> {
+    pub fn last_exit(&self) -> Option<ExitStatus> {
         self.has_ended().then(|| exit(self.state.exit_code, self.state.oom, stamp(&self.state.finished_at)))
     }
 }
 
 /// An exit as status has it. Engines tell of a signal by a code above 128, as shells do.
-pub fn exit(code: i32, oom: bool, at: String) -> LastExit {
+pub fn exit(code: i32, oom: bool, at: String) -> ExitStatus {
     let killed =
         (129..=192).contains(&code).then(|| code - 128).filter(|number| signal::parse(&number.to_string()).is_some());
     match killed {
-        Some(number) => LastExit { code: None, signal: Some(signal::name(number)), oom, at },
-        None => LastExit { code: Some(code), signal: None, oom, at },
+        Some(number) => ExitStatus { code: None, signal: Some(signal::name(number)), oom, at },
+        None => ExitStatus { code: Some(code), signal: None, oom, at },
     }
 }
 
@@ -257,7 +257,7 @@ async fn unlimited(engine: &Engine, run: &Spec) -> Result<Option<Failure>, Repor
 
 /// A run that has ended.
 pub struct Past {
-    pub exit: LastExit,
+    pub exit: ExitStatus,
     /// When it ended.
     pub at: Duration,
     /// How long it took, where its beginning is still known.

@@ -11,7 +11,7 @@ use crate::error::Report;
 use crate::local::deployment::{self, Meta};
 use crate::local::observe::{not_found, show};
 use crate::local::version::Document;
-use crate::supervisor::protocol::{LastExit, Phase, Status};
+use crate::supervisor::protocol::{ExitStatus, Phase, Status};
 use crate::supervisor::spec::{self, CURRENT};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,7 +97,7 @@ impl Containers {
                 let unhealthy = match self.how(engine, name, &found).await? {
                     How::Still(_, _, message) => Some(message.split(';').next().unwrap_or_default().to_owned()),
                     How::Told(status) if status.state == Phase::CrashLooping => {
-                        let how = status.last_exit.as_ref().map_or("a failed start".to_owned(), LastExit::in_words);
+                        let how = status.last_exit.as_ref().map_or("a failed start".to_owned(), ExitStatus::in_words);
                         Some(format!("it is crash-looping, last after {how}"))
                     }
                     How::Told(_) if found.containers.len() > 1 => {

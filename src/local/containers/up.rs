@@ -4,9 +4,8 @@ use super::found::{self, Container};
 use super::keeper::{BEGIN, Keeper, LOOK};
 use super::logs;
 use crate::engine::failure;
-use crate::engine::status::ExitStatus;
 use crate::error::Report;
-use crate::supervisor::protocol::LastExit;
+use crate::supervisor::protocol::ExitStatus;
 use crate::supervisor::spec::Spec;
 use crate::sys::time;
 use serde_json::json;
@@ -82,11 +81,10 @@ impl Keeper<'_> {
             return Report::new("ENTRYPOINT_MISSING", message)
                 .hint("check the image's entry point, or give the daemon another command");
         }
-        let how = end.exit.as_ref().map_or("an unknown cause".to_owned(), LastExit::in_words);
+        let how = end.exit.as_ref().map_or("an unknown cause".to_owned(), ExitStatus::in_words);
         let id = self.names.id;
         let message = format!("daemon {id:?} does not come up: its program ended with {how}");
-        let (signal, oom) = end.exit.as_ref().map_or((None, false), |exit| (exit.signal.as_deref(), exit.oom));
-        let hint = failure::left_crash_looping(&format!("alien logs {id}"), signal, oom);
+        let hint = failure::left_crash_looping(&format!("alien logs {id}"), end.exit.as_ref());
         ended(Report::new("DAEMON_NOT_UP", message).hint(hint), end)
     }
 }
@@ -94,7 +92,7 @@ impl Keeper<'_> {
 /// How it came that a daemon is not up.
 #[derive(Default)]
 pub(super) struct End {
-    pub(super) exit: Option<LastExit>,
+    pub(super) exit: Option<ExitStatus>,
     lines: Vec<String>,
     /// Where its program did not even run.
     pub(super) report: Option<Report>,
@@ -109,7 +107,7 @@ impl End {
 /// The error of a program that has ended: how, and what it printed last.
 pub(super) fn ended(report: Report, end: End) -> Report {
     let report = match end.exit {
-        Some(exit) => report.with("lastExit", json!(ExitStatus::from(exit))),
+        Some(exit) => report.with("lastExit", json!(exit)),
         None => report,
     };
     failure::with_last_lines(report, end.lines)

@@ -4,7 +4,7 @@ use super::status::last_exit;
 use super::update::Update;
 use super::{Stage, Supervisor, Then};
 use crate::supervisor::log::Output;
-use crate::supervisor::protocol::LastExit;
+use crate::supervisor::protocol::ExitStatus;
 use crate::supervisor::{backoff, notice};
 use crate::sys::process::{Exit, Pid};
 use crate::sys::time;
@@ -71,7 +71,7 @@ impl Supervisor {
 
     /// A run has ended that should not have: try again later, or go back to the version before.
     pub(super) fn wait_or_go_back(&mut self, exit: Option<Exit>, lived: Duration) {
-        let exit = exit.map(|exit| LastExit { oom: self.limited.was_exceeded(), ..last_exit(exit) });
+        let exit = exit.map(|exit| ExitStatus { oom: self.limited.was_exceeded(), ..last_exit(exit) });
         if exit.is_some() && self.failure.is_none() {
             self.state.last_exit.clone_from(&exit);
         }

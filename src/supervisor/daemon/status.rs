@@ -1,7 +1,7 @@
 //! What a supervisor says of its daemon.
 
 use super::{Stage, Supervisor};
-use crate::supervisor::protocol::{LastExit, Phase, Reply, Status};
+use crate::supervisor::protocol::{ExitStatus, Phase, Reply, Status};
 use crate::sys::process::Exit;
 use crate::sys::{signal, time};
 
@@ -41,10 +41,10 @@ pub fn now() -> String {
 }
 
 /// How a process has just ended.
-pub fn last_exit(exit: Exit) -> LastExit {
+pub fn last_exit(exit: Exit) -> ExitStatus {
     let (code, signal) = match exit {
         Exit::Code(code) => (Some(code), None),
         Exit::Signal(number) => (None, Some(signal::name(number))),
     };
-    LastExit { code, signal, oom: false, at: now() }
+    ExitStatus { code, signal, oom: false, at: now() }
 }

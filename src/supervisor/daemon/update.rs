@@ -4,7 +4,7 @@ use super::{Supervisor, Then, Version};
 use crate::sandbox::{Failure, Namespaces, build};
 use crate::supervisor::child::Child;
 use crate::supervisor::control::CallerId;
-use crate::supervisor::protocol::{LastExit, RolledBack};
+use crate::supervisor::protocol::{ExitStatus, RolledBack};
 use crate::supervisor::spec::{self, Document, Spec};
 use crate::sys::Context;
 use std::fs;
@@ -150,7 +150,7 @@ impl Supervisor {
     }
 
     /// The version on trial has ended: the one before it runs again.
-    pub(super) fn go_back(&mut self, mut former: Version, exit: Option<LastExit>) {
+    pub(super) fn go_back(&mut self, mut former: Version, exit: Option<ExitStatus>) {
         if former.spec.sandbox == self.current.spec.sandbox {
             former.namespaces = self.current.namespaces.take();
         }
