@@ -77,7 +77,6 @@ function lane(number) {
     },
     /** Copies that run, by what they print. */
     copies: (name) => processesWith(`print=${name}-`).filter(({ command }) => command.startsWith("/bin/daemon ")),
-    helpers: () => processesWith(stateDir).filter(({ command }) => command.includes("alien-supervisor")),
     /** Names of what was half-made: nothing of it may be there once somebody has deployed again. */
     halfMade() {
       const found = []
@@ -136,9 +135,12 @@ const kill = (pid) => {
 /** All of the state directory and who deploys there, and whoever of them starts another one meanwhile. */
 async function killEverything(its, child) {
   child.kill("SIGKILL")
-  await eventually(() => its.helpers(), (left) => {
+  // None, twice: one that ended by itself while they were listed may have begun another one, as a scanner is begun.
+  let none = 0
+  await eventually(() => processesWith(its.stateDir), (left) => {
     for (const { pid } of left) kill(pid)
-    return left.length === 0
+    none = left.length === 0 ? none + 1 : 0
+    return none === 2
   })
 }
 

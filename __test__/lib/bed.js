@@ -45,11 +45,14 @@ function isAlive(pid) {
   }
 }
 
-/** Processes whose command line holds `text`: `[{pid, command}]`. */
+/**
+ * Processes whose command line holds `text`: `[{pid, command}]`. One that is just being executed has none for a moment; what
+ * is executed counts then.
+ */
 function processesWith(text) {
   return fs.readdirSync("/proc").filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid).flatMap((pid) => {
     try {
-      const command = fs.readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim()
+      const command = fs.readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim() || fs.readlinkSync(`/proc/${pid}/exe`)
       return command.includes(text) && isAlive(pid) ? [{ pid: Number(pid), command }] : []
     } catch {
       return []
