@@ -132,6 +132,12 @@ const kill = (pid) => {
   }
 }
 
+/**
+ * Children of a deployer that are not yet what it was starting. Such a one outlives it, and holds all of its locks until then:
+ * who deploys next leaves what is locked alone, and it goes with the deploy after that.
+ */
+const beingStarted = (its) => processesWith(its.stateDir).filter(({ command }) => !command.startsWith(`${its.stateDir}/bin/`) || !command.includes(" "))
+
 /** All of the state directory and who deploys there, and whoever of them starts another one meanwhile. */
 async function killEverything(its, child) {
   child.kill("SIGKILL")
@@ -179,6 +185,7 @@ async function run(its, { operation, victim, moment, again }, name) {
   else if (victim === "deployer") one.child.kill("SIGKILL")
   else kill(victim === "scanner" ? its.tree.scanner() : victim === "supervisor" ? its.tree.supervisor(name, "d") : its.program(name, "d"))
   const { code, answer, err } = await one.ended
+  await eventually(() => beingStarted(its), (left) => left.length === 0)
   const groups = its.groups(name)
   // The kernel ends what was in a pid namespace in its own time.
   if (victim === "everything") await eventually(() => its.copies(name), (left) => left.length === 0)
