@@ -4,6 +4,7 @@
 
 const { execFileSync } = require("node:child_process")
 const fs = require("node:fs")
+const net = require("node:net")
 const path = require("node:path")
 const { createCommandReceiver, command, runReceiver } = require("@alienplatform/core/commands")
 const { eventually, failure, has, needs } = require("./lib/bed.js")
@@ -209,7 +210,34 @@ needs(missing).describe("with a manager", () => {
       expect(await call).toEqual({ name: "drained", attempt: 1 })
       expect(await daemon.ended).toBe(0)
       expect(daemon.stdout).toMatch(/ended\n$/)
-      expect(await client.get(commandId)).toMatchObject({ state: "PENDING", attempt: 1 })
+      // Not handed out; or in the moment of the signal, and given back.
+      expect((await client.get(commandId)).state).toBe("PENDING")
+    })
+
+    test("a command that is on its way in that moment is given back", async () => {
+      const { port } = new URL(its.url)
+      // Of the first connection, the daemon's question, what the manager answers is held until the daemon waits no more.
+      let held
+      const way = net.createServer({ allowHalfOpen: true }, (near) => {
+        const far = net.connect(port, "127.0.0.1")
+        const hold = held === undefined
+        held ??= near
+        near.pipe(far)
+        if (hold) near.once("end", () => far.pipe(near))
+        else far.pipe(near)
+        for (const [one, other] of [[near, far], [far, near]]) one.on("error", () => {}).on("close", () => other.destroy())
+      })
+      await new Promise((resolve) => way.listen(0, "127.0.0.1", resolve))
+      try {
+        const daemon = await its.receiver("leaving", { options: { url: `http://127.0.0.1:${way.address().port}` } })
+        await eventually(() => held)
+        const { commandId } = await client.target("leaving").submit("echo")
+        await eventually(() => client.get(commandId), ({ state }) => state === "DISPATCHED")
+        expect(await daemon.kill("SIGTERM")).toBe(0)
+        expect(await client.get(commandId)).toMatchObject({ state: "PENDING", attempt: 2 })
+      } finally {
+        await new Promise((resolve) => way.close(resolve))
+      }
     })
 
     test("one that waits for commands ends at once", async () => {

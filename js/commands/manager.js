@@ -5,6 +5,8 @@
 const { Connection } = require("./http.js")
 
 const CALL_MS = 10_000
+/** For commands that were handed to us in the moment in which we stopped asking: nobody else has them until their leases end. */
+const LINGER_MS = 1000
 
 class Manager {
   #connection
@@ -30,7 +32,7 @@ class Manager {
   acquire(maxLeases, signal) {
     const { deploymentId, target, leaseSeconds, waitSeconds } = this.#its
     const json = { deploymentId, target, maxLeases, leaseSeconds, waitSeconds }
-    return this.#call("POST", "v1/commands/leases", { json, signal, timeoutMs: CALL_MS + waitSeconds * 1000 })
+    return this.#call("POST", "v1/commands/leases", { json, signal, timeoutMs: CALL_MS + waitSeconds * 1000, lingerMs: LINGER_MS })
   }
 
   renew(leaseId, { waitSeconds = 0, progress, signal }) {

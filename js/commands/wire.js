@@ -47,15 +47,21 @@ class Wire {
    *
    * @param {string} head
    * @param {string | Buffer | undefined} body
-   * @param {{signal?: AbortSignal, timeoutMs: number}} how
+   * @param {{signal?: AbortSignal, timeoutMs: number, lingerMs?: number}} how `lingerMs` is how long an answer is still taken that
+   *   was on its way when the signal aborted
    * @returns {Promise<Answer>}
    */
-  exchange(head, body, { signal, timeoutMs }) {
+  exchange(head, body, { signal, timeoutMs, lingerMs = 0 }) {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#socket.destroy(new Error(`nothing came within ${timeoutMs / 1000} s`)), timeoutMs)
       // An answer that has begun is read: it may hold a command that is ours by now.
       const abort = () => {
-        if (!this.#call.answering) this.#socket.destroy(new Error("aborted"))
+        if (this.#call.answering) return
+        if (lingerMs === 0 || this.#socket.connecting) return this.#socket.destroy(new Error("aborted"))
+        clearTimeout(this.#call.timer)
+        this.#call.timer = setTimeout(() => this.#socket.destroy(new Error("aborted")), lingerMs)
+        // Half a close: the server hears that nobody waits any more, and what it had sent before that still comes.
+        this.#socket.end()
       }
       signal?.addEventListener("abort", abort)
       this.#call = { answer: new Answer(), answering: false, timer, abort, signal, resolve, reject }
@@ -98,7 +104,7 @@ class Wire {
   #done() {
     const { answer, resolve } = this.#over()
     this.#used = true
-    if (answer.keep) {
+    if (answer.keep && !this.#socket.writableEnded) {
       // What is only kept keeps no process alive.
       this.#socket.unref()
       this.#idle(this)
