@@ -112,7 +112,7 @@ needs(missing).describe("with a manager", () => {
       expect(daemon.stdout).not.toMatch(/^begun [bc]/m)
       its.open("a")
       expect(await Promise.all(all)).toEqual(["a", "b", "c"].map((name) => ({ name, attempt: 1 })))
-      expect(daemon.stdout.match(/^begun [abc]/gm)).toEqual(["begun a", "begun b", "begun c"])
+      expect(await daemon.until(/^begun [abc] 1$/, 3)).toEqual(["begun a 1", "begun b 1", "begun c 1"])
     })
 
     test("what it writes about failures has no parameters", () => {
@@ -296,7 +296,8 @@ needs(missing).describe("with a manager", () => {
     await its.start()
     expect(await call).toMatchObject({ name: "outage" })
     expect(await client.target("patient").invoke("echo", 1)).toBe(1)
-    expect(daemon.stderr).toContain("the manager answers again\n")
+    // It came before the answer, but by another way.
+    await eventually(() => daemon.stderr, (said) => said.includes("the manager answers again\n"))
     its.process.signal("SIGKILL")
     await its.process.ended
     await its.start()
@@ -322,7 +323,7 @@ needs(missing).describe("with a manager", () => {
   test("a token that is refused is said once, without itself", async () => {
     const proxy = await its.proxy(() => undefined)
     const daemon = await its.receiver("refused", { options: { url: proxy.url, token: "hush-hush", pollIntervalMs: 1 } })
-    await eventually(() => proxy.requests.length > 3)
+    await eventually(() => proxy.requests.length > 3 && daemon.stderr !== "")
     expect(daemon.stderr).toMatch(/^alien commands: the manager answered the question for commands with 401 UNAUTHORIZED: .*alien token create.*\n$/)
     expect(daemon.stderr).not.toContain("hush")
   })
