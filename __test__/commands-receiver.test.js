@@ -205,13 +205,13 @@ needs(missing).describe("with a manager", () => {
       const call = client.target("draining").invoke("gate", { name: "drained" })
       await daemon.until(/^begun drained 1$/)
       daemon.signal("SIGTERM")
+      await daemon.until(/^stopping$/)
       const { commandId } = await client.target("draining").submit("echo")
       its.open("drained")
       expect(await call).toEqual({ name: "drained", attempt: 1 })
       expect(await daemon.ended).toBe(0)
       expect(daemon.stdout).toMatch(/ended\n$/)
-      // Not handed out; or in the moment of the signal, and given back.
-      expect((await client.get(commandId)).state).toBe("PENDING")
+      expect(await client.get(commandId)).toMatchObject({ state: "PENDING", attempt: 1 })
     })
 
     test("a command that is on its way in that moment is given back", async () => {

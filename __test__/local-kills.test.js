@@ -13,7 +13,7 @@ const { performance } = require("node:perf_hooks")
 const alien = require("@alienplatform/core")
 const { eventually, isAlive, mountsBelow, processesWith, root, testBed, daemon, stackOf } = require("./lib/bed.js")
 const { numbers, seed } = require("./lib/seed.js")
-const { treeOf } = require("./lib/tree.js")
+const { groupsOf, treeOf } = require("./lib/tree.js")
 
 const OPERATIONS = ["deploy", "update", "destroy"]
 const VICTIMS = ["deployer", "program", "supervisor", "scanner", "everything"]
@@ -54,14 +54,7 @@ function lane(number) {
       return [[id, JSON.parse(fs.readFileSync(file("spec.json"), "utf8")).run.program.argv.find((word) => word.startsWith("print="))]]
     })),
     folders: (name) => list(daemons(name)).filter((id) => !id.startsWith(".")),
-    groups: (name) => its.folders(name).flatMap((id) => {
-      try {
-        const { v1, v2 } = JSON.parse(fs.readFileSync(path.join(daemons(name), id, "cgroup.json"), "utf8"))
-        return [...v1.map(([, dir]) => dir), ...(v2 ? [v2] : [])]
-      } catch {
-        return []
-      }
-    }),
+    groups: (name) => its.folders(name).flatMap((id) => groupsOf(path.join(daemons(name), id))),
     /** The program of a daemon: the child of its supervisor's child. */
     program(name, id) {
       const first = (pid) => {

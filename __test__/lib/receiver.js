@@ -129,4 +129,6 @@ if (schemas) {
 }
 
 receiver.run().then(() => say("ended"))
+// After the receiver, which has asked to hear of it first.
+process.once("SIGTERM", () => say("stopping"))
 say("started")
