@@ -68,7 +68,6 @@ impl Server {
                 requests.push((caller.id, op));
             }
         }
-        self.hung_up |= self.callers.iter().any(|caller| caller.stream.is_none());
         if accept.is_some_and(|key| set.ready(key)) {
             while let Ok(stream) = socket::accept(&self.listener) {
                 self.last_id += 1;
@@ -81,6 +80,8 @@ impl Server {
                 self.callers.push(caller);
             }
         }
+        // Those who came only to go are among them.
+        self.hung_up |= self.callers.iter().any(|caller| caller.stream.is_none());
         requests
     }
 
@@ -166,5 +167,46 @@ impl Caller {
         if self.stream.as_mut().is_some_and(|stream| stream.write_all(&line).is_err()) {
             self.stream = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::protocol::CONTROL;
+    use std::fs;
+
+    /// One turn of a loop that waits for this server alone.
+    fn turn(server: &mut Server) -> Vec<Op> {
+        let mut set = PollSet::default();
+        let accept = server.add_to(&mut set);
+        set.wait(None).expect("wait");
+        server.requests(&set, accept).into_iter().map(|(_, op)| op).collect()
+    }
+
+    #[test]
+    fn who_goes_without_a_word_is_noticed_whether_before_or_after_being_accepted() {
+        let dir = std::env::temp_dir().join(format!("alien-control-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("make a folder");
+        let mut server = Server::new(&dir, CONTROL).expect("listen");
+        let connect = || socket::connect(&dir, CONTROL).expect("connect");
+
+        drop(connect());
+        assert!(turn(&mut server).is_empty());
+        assert!(server.was_hung_up(), "gone before it was accepted");
+
+        let caller = connect();
+        assert!(turn(&mut server).is_empty());
+        assert!(!server.was_hung_up(), "still there");
+        drop(caller);
+        assert!(turn(&mut server).is_empty());
+        assert!(server.was_hung_up(), "gone after it was accepted");
+
+        let mut caller = connect();
+        caller.write_all(b"{\"v\":1,\"op\":\"scan\"}\n").expect("ask");
+        drop(caller);
+        assert_eq!(turn(&mut server), [Op::Scan]);
+        assert!(!server.was_hung_up(), "it said what it wanted");
+        fs::remove_dir_all(&dir).expect("remove the folder");
     }
 }
