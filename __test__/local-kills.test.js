@@ -76,7 +76,7 @@ function lane(number) {
       const walk = (dir, depth) => {
         for (const entry of fs.readdirSync(dir, { withFileTypes: true })) {
           const file = path.join(dir, entry.name)
-          if (entry.name.startsWith(".") || /\.sock\.|^next\.json$/.test(entry.name)) found.push(path.relative(stateDir, file))
+          if (entry.name.startsWith(".") || /\.sock\.|^next\./.test(entry.name)) found.push(path.relative(stateDir, file))
           // Below a daemon's folder and in the store are files of images.
           else if (entry.isDirectory() && depth < 4 && !["tops", "logs", "layers", "blobs"].includes(entry.name)) walk(file, depth + 1)
         }

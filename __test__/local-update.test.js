@@ -6,8 +6,10 @@ const fs = require("node:fs")
 const path = require("node:path")
 const alien = require("@alienplatform/core")
 const { allLines, daemon, eventually, failure, isAlive, processesWith, stackOf, testBed, tool, until } = require("./lib/bed.js")
+const { treeOf } = require("./lib/tree.js")
 
 const bed = testBed()
+const tree = treeOf(bed)
 let image
 const pids = async (deployment) => Object.fromEntries((await deployment.status()).resources.map(({ id, pid }) => [id, pid]))
 const change = (plan, id) => plan.changes.find((one) => one.id === id)
@@ -111,6 +113,73 @@ describe("a new version that does not stay up", () => {
     expect((await alien.plan(good, bed.options())).changes[0].action).toBe("none")
     await bed.deploy(stackOf(id, daemon("d", image, "count", "print=better", "ready")))
     expect((await bed.one(deployment, "d")).conditions).toHaveLength(1)
+  })
+})
+
+describe("a deploy that is cut short over an update", () => {
+  const reason = new Error("not now")
+  const stack = (name, ...steps) => stackOf(name, daemon("d", image, "count", ...steps))
+  /** A deployment whose first version is up, and a deploy of another one that is called off once `begun` is so. */
+  async function cutShort(name, next, begun) {
+    const deployment = await bed.deploy(stack(name, "print=first", "ready"))
+    const controller = new AbortController()
+    const deploying = failure(alien.deploy(next, bed.options({ signal: controller.signal })))
+    await begun(deployment)
+    controller.abort(reason)
+    expect(await deploying).toBe(reason)
+    return deployment
+  }
+  const onTrial = (name, image) => cutShort(name, stackOf(name, daemon("d", image, "count", "print=second", "wait=900", "exit=3")), (deployment) => until(deployment, "d", /^second$/))
+
+  describe("while the sandbox is being built", () => {
+    const names = (dir) => (fs.existsSync(dir) ? fs.readdirSync(dir) : [])
+    let slow
+    beforeAll(async () => {
+      // What a volume has from the image is copied as the sandbox is built.
+      const files = Array.from({ length: 4000 }, (_, index) => ({ path: `data/${index}`, data: "" }))
+      slow = await bed.image({ config: { Volumes: { "/data": {} } }, files: [{ path: "data/", type: "dir" }, ...files] })
+    }, 60_000)
+
+    test.each([["the same version", "second"], ["another one", "third"]])("is followed by one of %s", async (_, says) => {
+      const next = (words) => stackOf(says, daemon("d", slow, "count", `print=${words}`, "ready"))
+      const isCopied = () => names(path.join(bed.stateDir, "data", says, "volumes/d")).some((name) => name.endsWith(".partial"))
+      const deployment = await cutShort(says, next("second"), () => eventually(isCopied))
+      const { pid } = await bed.one(deployment, "d")
+      expect(isAlive(pid)).toBe(true)
+      await bed.deploy(next(says))
+      expect(isAlive(pid)).toBe(false)
+      await until(deployment, "d", new RegExp(`^${says}$`))
+      const said = (await allLines(deployment, "d")).map(({ line }) => line).filter((line) => !line.startsWith("run "))
+      expect(said).toEqual(["first", says])
+      expect((await alien.plan(next(says), bed.options())).changes[0].action).toBe("none")
+      expect(names(path.join(bed.stateDir, "deployments", says, "daemons/d")).filter((name) => name.startsWith("next."))).toEqual([])
+      // What was up before is what a rollback brings back.
+      await deployment.rollback("d")
+      await until(deployment, "d", /^first$/, 2)
+    }, 30_000)
+  })
+
+  test("leaves the version that was up as the one to go back to", async () => {
+    const deployment = await onTrial("trial", image)
+    const error = await failure(bed.deploy(stack("trial", "print=third", "exit=7")))
+    expect(error).toMatchObject({ code: "UPDATE_ROLLED_BACK", context: { lastExit: { code: 7 } } })
+    await until(deployment, "d", /^first$/, 2)
+    expect((await alien.plan(stack("trial", "print=first", "ready"), bed.options())).changes[0].action).toBe("none")
+  })
+
+  test("is taken back where its version does not stay up, also by another supervisor", async () => {
+    const deployment = await onTrial("killed", image)
+    process.kill(tree.supervisor("killed", "d"), "SIGKILL")
+    await until(deployment, "d", /^first$/, 2)
+    const { conditions } = await eventually(() => bed.one(deployment, "d"), ({ state }) => state === "running")
+    expect(conditions).toContainEqual(expect.objectContaining({ type: "RolledBack", status: "True", reason: "UpdateFailed" }))
+  })
+
+  test("goes back to the image that was up, whose files are kept", async () => {
+    const other = await bed.image({ config: { Labels: { version: "2" } } })
+    const deployment = await onTrial("image", other)
+    await bed.deploy(stack("image", "print=again", "ready"))
+    expect(await until(deployment, "d", /^again$/)).toContain("run 2")
   })
 })
 

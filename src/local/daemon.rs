@@ -10,11 +10,11 @@ use crate::engine::plan::Action;
 use crate::error::Report;
 use crate::supervisor::log;
 use crate::supervisor::protocol::{CONTROL, ExitStatus, Op, Phase, Reply, SCANNER, Status};
-use crate::supervisor::spec::{self, CURRENT, NEXT, PREVIOUS, REMOVED};
-use crate::sys::time;
+use crate::supervisor::spec::{self, CURRENT, PREVIOUS, REMOVED};
+use crate::sys::{process, time};
 use serde_json::json;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Lines of a program's last words in an error.
@@ -125,9 +125,19 @@ impl DaemonDir<'_> {
     /// done so or not: the folder says which.
     async fn ask_to_update(&self, document: &Document) -> Result<Conversation, Report> {
         let dir = self.path();
+        let request = process::random().map(u64::from_ne_bytes).map_err(|error| unusable(&dir, &error))?;
+        let next = dir.join(spec::next(request));
+        let asked = self.ask_until_taken_up(document, &next, Op::Update(request)).await;
+        if asked.is_err() {
+            let _ = fs::remove_file(&next);
+        }
+        asked
+    }
+
+    async fn ask_until_taken_up(&self, document: &Document, next: &Path, op: Op) -> Result<Conversation, Report> {
         for attempt in 1.. {
-            spec::write(&dir.join(NEXT), document).map_err(|error| unusable(&dir, &error))?;
-            let error = match self.talk(Op::Update).await {
+            spec::write(next, document).map_err(|error| unusable(&self.path(), &error))?;
+            let error = match self.talk(op).await {
                 Err(error) => error,
                 Ok(mut conversation) => match conversation.next().await {
                     Ok(Reply::Refused(failure)) => return Err(failure.into()),
@@ -139,11 +149,10 @@ impl DaemonDir<'_> {
                 },
             };
             let taken_up = self.document().is_some_and(|there| there.run.version == document.run.version);
-            if taken_up && !dir.join(NEXT).exists() {
+            if taken_up && !next.exists() {
                 return self.talk(Op::Watch).await;
             }
             if attempt == ATTEMPTS {
-                let _ = fs::remove_file(dir.join(NEXT));
                 return Err(error);
             }
         }

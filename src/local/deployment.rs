@@ -6,7 +6,7 @@ use crate::engine::event::{Event, Events};
 use crate::engine::platform::Lock;
 use crate::error::Report;
 use crate::model::Stack;
-use crate::supervisor::spec::{self, NEXT};
+use crate::supervisor::spec::{self, NEXT_PREFIX};
 use crate::sys::file::{ABANDONED, sweep as sweep_files};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -124,7 +124,7 @@ fn sweep(layout: &Layout, name: &str) {
     sweep_files(&layout.data(name), &["."], ABANDONED);
     for id in entry_names(&daemons) {
         // A version that nobody waits for any more: a supervisor that has taken it up has renamed it.
-        sweep_files(&daemons.join(id), &[NEXT, ".next.json."], at_once);
+        sweep_files(&daemons.join(id), &[NEXT_PREFIX, ".next."], at_once);
     }
 }
 

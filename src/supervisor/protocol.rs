@@ -35,8 +35,8 @@ pub enum Op {
     Watch,
     /// Stop the daemon and start it again.
     Restart,
-    /// Run what `next.json` says instead; go back if it does not stay up.
-    Update,
+    /// Run what the file of this number says instead (see [`super::spec::next`]); go back if it does not stay up.
+    Update(u64),
     /// To the scanner: look at the folders again.
     Scan,
     /// Become the program that the state directory wants, as soon as nothing is half done; see `handover`.

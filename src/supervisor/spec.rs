@@ -12,14 +12,24 @@ use std::path::{Path, PathBuf};
 
 /// The file's name in a daemon's folder.
 pub const CURRENT: &str = "spec.json";
-/// The version that an update asks for.
+/// The version that an update is to bring up. A supervisor's is [`next`] instead.
 pub const NEXT: &str = "next.json";
+/// How the names of all of these begin.
+pub const NEXT_PREFIX: &str = "next.";
 /// The version that ran before.
 pub const PREVIOUS: &str = "previous.json";
+/// What was that, until an update is taken up.
+pub const KEPT: &str = ".previous.json";
 /// The control group that its supervisor made for it, where it has limits.
 pub const CGROUP: &str = "cgroup.json";
 /// Says that the daemon is not wanted any more.
 pub const REMOVED: &str = "removed";
+
+/// The file of the version that one request for an update asks for. The supervisor takes it up by renaming it; until then
+/// whoever holds the deployment's lock may withdraw the request by removing it, and no other request's file is touched.
+pub fn next(request: u64) -> String {
+    format!("{NEXT_PREFIX}{request:016x}.json")
+}
 
 /// A `spec.json`. Readers skip what they do not know: whoever deploys keeps its own notes beside `run`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

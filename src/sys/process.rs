@@ -256,9 +256,14 @@ pub fn memory_file(name: &CStr) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
+/// Random bytes.
+pub fn random<const SIZE: usize>() -> io::Result<[u8; SIZE]> {
+    let mut bytes = [0; SIZE];
+    check_long(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } as libc::c_long)?;
+    Ok(bytes)
+}
+
 /// Sixteen random bytes as 32 hex digits.
 pub fn random_name() -> io::Result<String> {
-    let mut bytes = [0u8; 16];
-    check_long(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } as libc::c_long)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -90,10 +90,11 @@ struct Supervisor {
 pub fn supervise(state_dir: &Path, dir: &Path) -> io::Result<()> {
     let Some(lock) = lock::take(&dir.join("lock"))? else { return Ok(()) };
     // What a predecessor was killed over.
-    file::sweep(dir, &[".state.json.", ".cgroup.json.", "control.sock."], Duration::ZERO);
+    file::sweep(dir, &[".state.json.", ".cgroup.json.", "control.sock.", spec::KEPT], Duration::ZERO);
     let signals = signal::descriptor(&SIGNALS)?;
     let current = spec::read::<Document>(&dir.join(spec::CURRENT))?.run;
     let mut state = State::load(dir);
+    let former = update::version_before(dir, &current, &state);
     if state.running {
         // Our predecessor ended without seeing its daemon end; the kernel then killed that.
         state.restarts += 1;
@@ -105,7 +106,7 @@ pub fn supervise(state_dir: &Path, dir: &Path) -> io::Result<()> {
         log: Log::new(dir, current.log)?,
         stage: Stage::Waiting { until: Duration::ZERO },
         current: Version { spec: current, namespaces: None },
-        former: None,
+        former,
         limited: Limited::found(dir),
         update: None,
         child: None,
@@ -336,7 +337,7 @@ impl Supervisor {
                 }
                 self.accept(caller);
             }
-            Op::Update => self.asked_to_update(caller),
+            Op::Update(request) => self.asked_to_update(caller, request),
             Op::Renew => {
                 self.renewal = true;
                 self.server.reply(caller, &Reply::Accepted, false);
@@ -352,7 +353,6 @@ impl Supervisor {
     }
 
     fn refuse(&mut self, caller: CallerId, failure: Failure) {
-        let _ = fs::remove_file(self.dir.join(spec::NEXT));
         self.server.reply(caller, &Reply::Refused(failure), false);
     }
 
