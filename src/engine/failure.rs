@@ -2,6 +2,7 @@
 
 use super::status::ExitStatus;
 use crate::error::Report;
+use serde_json::json;
 
 /// The error of every call about a deployment that does not exist. `place` is where it was looked for, `elsewhere` how to
 /// look in another place.
@@ -35,8 +36,20 @@ pub fn left_crash_looping(logs: &str, exit: Option<&ExitStatus>) -> String {
     format!("{untold}it is left crash-looping; see `{logs}`, mend it and deploy again")
 }
 
-/// The error of a program that has ended, with what it printed last.
-pub fn with_last_lines(mut report: Report, lines: Vec<String>) -> Report {
+/// The error of a program that has ended: how, where that is known, and what it printed last.
+pub fn ended(report: Report, exit: Option<&ExitStatus>, lines: Vec<String>) -> Report {
+    with_last_lines(with_last_exit(report, exit), lines)
+}
+
+/// The same of one whose output is not known.
+pub fn with_last_exit(report: Report, exit: Option<&ExitStatus>) -> Report {
+    match exit {
+        Some(exit) => report.with("lastExit", json!(exit)),
+        None => report,
+    }
+}
+
+fn with_last_lines(mut report: Report, lines: Vec<String>) -> Report {
     if lines.is_empty() {
         report.message.push_str("\nIt printed nothing.");
     } else {

@@ -7,7 +7,7 @@ use super::kind::Object;
 use super::manifest;
 use super::notices;
 use crate::engine::event::Events;
-use crate::engine::failure::{left_crash_looping, with_last_lines};
+use crate::engine::failure::{self, left_crash_looping};
 use crate::engine::plan::Action;
 use crate::error::Report;
 use k8s_openapi::api::core::v1::Pod;
@@ -189,14 +189,13 @@ impl Rollout<'_> {
         if let Some(pod) = pod {
             report = report.with("pod", pod.as_str());
         }
-        if let Some(exit) = exit {
-            report = report.with("lastExit", serde_json::json!(exit));
-        }
         // A program that was never started has no lines. Of one that returned 0 the pod's status has none.
         let is_silent = exit.as_ref().is_some_and(|exit| exit.code != Some(0) && reason != "StartError");
-        if is_silent || !last_lines.is_empty() {
-            report = with_last_lines(report, last_lines.clone());
-        }
+        report = if is_silent || !last_lines.is_empty() {
+            failure::ended(report, exit.as_ref(), last_lines.clone())
+        } else {
+            failure::with_last_exit(report, exit.as_ref())
+        };
         match hint(blocked, self.id) {
             Some(hint) => report.hint(hint),
             None => report,

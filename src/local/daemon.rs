@@ -12,7 +12,6 @@ use crate::supervisor::log;
 use crate::supervisor::protocol::{CONTROL, ExitStatus, Op, Phase, Reply, SCANNER, Status};
 use crate::supervisor::spec::{self, CURRENT, PREVIOUS, REMOVED};
 use crate::sys::{process, time};
-use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -340,11 +339,7 @@ impl DaemonDir<'_> {
     /// The error of a program that has ended: how, and what it printed last.
     fn ended(&self, report: Report, exit: Option<&ExitStatus>, since: &str) -> Report {
         let lines = log::last_lines(&self.path(), LAST_LINES, since, exit.map(|exit| exit.at.as_str()));
-        let report = match exit {
-            Some(exit) => report.with("lastExit", json!(exit)),
-            None => report,
-        };
-        failure::with_last_lines(report, lines)
+        failure::ended(report, exit, lines)
     }
 }
 

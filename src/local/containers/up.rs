@@ -8,7 +8,6 @@ use crate::error::Report;
 use crate::supervisor::protocol::ExitStatus;
 use crate::supervisor::spec::Spec;
 use crate::sys::time;
-use serde_json::json;
 use std::time::Duration;
 
 /// Lines of a program's last words in an error.
@@ -106,11 +105,7 @@ impl End {
 
 /// The error of a program that has ended: how, and what it printed last.
 pub(super) fn ended(report: Report, end: End) -> Report {
-    let report = match end.exit {
-        Some(exit) => report.with("lastExit", json!(exit)),
-        None => report,
-    };
-    failure::with_last_lines(report, end.lines)
+    failure::ended(report, end.exit.as_ref(), end.lines)
 }
 
 /// What the inits of Docker (tini) and Podman (catatonit) print where there is no such program.
