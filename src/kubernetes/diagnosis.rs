@@ -4,7 +4,7 @@ use super::kind::Object;
 use super::labels;
 use super::manifest::CONTAINER;
 use crate::engine::status::ExitStatus;
-use crate::sys::signal;
+use crate::sys::process::Exit;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod, PodCondition};
 use serde_json::Value;
 use std::time::Duration;
@@ -212,17 +212,12 @@ fn ended(reason: &str, terminated: &ContainerStateTerminated, blocked: Blocked) 
     }
 }
 
-/// How a container ended. Runtimes tell a signal as 128 and its number.
+/// How a container ended.
 pub fn exit(terminated: &ContainerStateTerminated) -> ExitStatus {
-    let code = terminated.exit_code;
-    let number = terminated.signal.or_else(|| (code > 128 && code <= 128 + 64).then_some(code - 128));
-    let signal = number.map(signal::name);
-    ExitStatus {
-        code: signal.is_none().then_some(code),
-        signal,
-        oom: terminated.reason.as_deref() == Some("OOMKilled"),
-        at: terminated.finished_at.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
-    }
+    let exit = terminated.signal.map_or_else(|| Exit::from_shell_code(terminated.exit_code), Exit::Signal);
+    let oom = terminated.reason.as_deref() == Some("OOMKilled");
+    let at = terminated.finished_at.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
+    ExitStatus::new(exit, oom, at)
 }
 
 /// A message without what runtimes and kubelets wrap around it.

@@ -8,7 +8,8 @@ use super::snapshot;
 use crate::engine::exec::{Options, PIECES, Session, Size, Stream, copy, feed};
 use crate::engine::status::ExitStatus;
 use crate::error::Report;
-use crate::sys::{signal, time};
+use crate::sys::process::Exit;
+use crate::sys::time;
 use futures_util::SinkExt;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -89,11 +90,7 @@ fn session(mut process: AttachedProcess, doing: String) -> Session {
 
 /// How the program ended (`v4.channel.k8s.io`: a Status on the error channel).
 fn ended(status: Option<Status>, doing: &str) -> Result<ExitStatus, Report> {
-    let exit = |code: i32| {
-        let number = (code > 128 && code <= 128 + 64).then_some(code - 128);
-        let signal = number.map(signal::name);
-        ExitStatus { code: signal.is_none().then_some(code), signal, oom: false, at: time::rfc3339(time::wall()) }
-    };
+    let exit = |code| ExitStatus::new(Exit::from_shell_code(code), false, time::rfc3339(time::wall()));
     let Some(status) = status else {
         let message = format!("{doing}: the connection was cut before the program ended");
         return Err(Report::new("EXEC_CUT", message).retryable().status(502));

@@ -7,6 +7,8 @@
 //! when a caller goes without a word, since that one was killed in between.
 
 use crate::sandbox::Failure;
+use crate::sys::process::Exit;
+use crate::sys::signal;
 use serde::{Deserialize, Serialize};
 
 /// The protocol's version; a peer with another one answers with the error `PROTOCOL_MISMATCH`.
@@ -131,6 +133,14 @@ pub struct ExitStatus {
 }
 
 impl ExitStatus {
+    /// How it ended, `at` a time.
+    pub fn new(exit: Exit, oom: bool, at: String) -> Self {
+        match exit {
+            Exit::Code(code) => ExitStatus { code: Some(code), signal: None, oom, at },
+            Exit::Signal(number) => ExitStatus { code: None, signal: Some(signal::name(number)), oom, at },
+        }
+    }
+
     /// `exit code 3`, `SIGKILL`.
     pub fn in_words(&self) -> String {
         match (&self.signal, self.code) {

@@ -117,6 +117,11 @@ impl Exit {
             Exit::Code(libc::WEXITSTATUS(status))
         }
     }
+
+    /// From a single number, as shells, engines and kubelets give it: a signal is 128 and its number.
+    pub fn from_shell_code(code: i32) -> Exit {
+        if (129..=128 + 64).contains(&code) { Exit::Signal(code - 128) } else { Exit::Code(code) }
+    }
 }
 
 /// Reaps one ended child, any of them, without waiting.

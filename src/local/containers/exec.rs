@@ -1,10 +1,10 @@
 //! A program run beside a daemon, in its container.
 
 use super::engine::Engine;
-use super::found::exit;
 use crate::engine::exec::{Options, Output, PIECES, Session, Size, Stream, feed};
 use crate::engine::status::ExitStatus;
 use crate::error::Report;
+use crate::sys::process::Exit;
 use crate::sys::time;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
@@ -104,5 +104,5 @@ async fn ended(engine: &Engine, id: &str, program: &str, said: &str) -> Result<E
         return Err(Report::new("EXEC_FAILED", format!("{program} cannot be run in the container: {said}")).status(400));
     }
     let code = i32::try_from(code).unwrap_or(i32::MAX);
-    Ok(exit(code, false, time::rfc3339(time::wall())))
+    Ok(ExitStatus::new(Exit::from_shell_code(code), false, time::rfc3339(time::wall())))
 }

@@ -6,7 +6,8 @@ use crate::error::Report;
 use crate::sandbox::Failure;
 use crate::supervisor::protocol::{ExitStatus, Phase, RolledBack, Status};
 use crate::supervisor::spec::Spec;
-use crate::sys::{signal, time};
+use crate::sys::process::Exit;
+use crate::sys::time;
 use bollard::errors::Error;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
@@ -125,17 +126,8 @@ impl Container {
 
     /// How the last run ended, where the container stands still after it.
     pub fn last_exit(&self) -> Option<ExitStatus> {
-        self.has_ended().then(|| exit(self.state.exit_code, self.state.oom, stamp(&self.state.finished_at)))
-    }
-}
-
-/// An exit as status has it. Engines tell of a signal by a code above 128, as shells do.
-pub fn exit(code: i32, oom: bool, at: String) -> ExitStatus {
-    let killed =
-        (129..=192).contains(&code).then(|| code - 128).filter(|number| signal::parse(&number.to_string()).is_some());
-    match killed {
-        Some(number) => ExitStatus { code: None, signal: Some(signal::name(number)), oom, at },
-        None => ExitStatus { code: Some(code), signal: None, oom, at },
+        let exit = || Exit::from_shell_code(self.state.exit_code);
+        self.has_ended().then(|| ExitStatus::new(exit(), self.state.oom, stamp(&self.state.finished_at)))
     }
 }
 
@@ -304,7 +296,7 @@ async fn runs(engine: &Engine, container: &Container) -> Vec<Past> {
                         ["exitCode", "containerExitCode"].iter().find_map(|name| attributes.get(*name)?.parse().ok());
                     let at = at.unwrap_or_else(time::wall);
                     runs.extend(code.map(|code| Past {
-                        exit: exit(code, oom, time::rfc3339(at)),
+                        exit: ExitStatus::new(Exit::from_shell_code(code), oom, time::rfc3339(at)),
                         at,
                         lasted: started.map(|started| at.saturating_sub(started)),
                     }));

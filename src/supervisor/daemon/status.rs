@@ -3,7 +3,7 @@
 use super::{Stage, Supervisor};
 use crate::supervisor::protocol::{ExitStatus, Phase, Reply, Status};
 use crate::sys::process::Exit;
-use crate::sys::{signal, time};
+use crate::sys::time;
 
 impl Supervisor {
     /// How the daemon is.
@@ -42,9 +42,5 @@ pub fn now() -> String {
 
 /// How a process has just ended.
 pub fn last_exit(exit: Exit) -> ExitStatus {
-    let (code, signal) = match exit {
-        Exit::Code(code) => (Some(code), None),
-        Exit::Signal(number) => (None, Some(signal::name(number))),
-    };
-    ExitStatus { code, signal, oom: false, at: now() }
+    ExitStatus::new(exit, false, now())
 }
