@@ -292,4 +292,33 @@ needs(missing()).describe("what does not come up in a cluster", () => {
     await deployment.rollback("d")
     await until(deployment, "d", /^good$/)
   })
+
+  test("an update after one that never came up is taken back to the last that was up", async () => {
+    const good = stackOf("last", steady("print=good"))
+    const begin = async () => {
+      const deployment = await its.deploy(good)
+      const kept = await failure(its.deploy(stackOf("last", daemon("d", `${its.registry}/test/none:1`)), { kubernetes: { onFailure: "keep" } }))
+      expect(kept.code).toBe("DAEMON_NOT_UP")
+      return deployment
+    }
+    const deployment = await begin()
+    const error = await its.refused(stackOf("last", daemon("d", its.image, "print=bad", "exit=4")), {}, async () => {
+      await deployment.destroy()
+      await begin()
+    })
+    expect(error.code).toBe("UPDATE_ROLLED_BACK")
+    expect(error.message).toMatch(/did not come up: CrashLoopBackOff: its program ended with exit code 4\. The version before runs again\.\nIts last lines:\n {2}bad$/)
+    expect(await its.one(deployment, "d")).toMatchObject({ state: "running" })
+    await until(deployment, "d", /^good$/)
+    expect((await alien.plan(good, its.options())).changes[0].action).toBe("none")
+    // It was the first: there is nothing before it.
+    expect(await failure(deployment.rollback("d"))).toMatchObject({ code: "NO_PREVIOUS_VERSION" })
+  })
+
+  test("an update of a daemon that was never up is left as it is", async () => {
+    const attempts = ["one", "two"].map((name) => stackOf("never", daemon("d", `${its.registry}/test/${name}:1`)))
+    for (const stack of attempts) expect((await failure(its.deploy(stack))).code).toBe("DAEMON_NOT_UP")
+    const deployment = await its.connect("never")
+    expect(await its.one(deployment, "d")).toMatchObject({ image: `${its.registry}/test/two:1` })
+  })
 })

@@ -11,7 +11,7 @@ use super::manifest;
 use super::options::OnFailure;
 use super::ownership;
 use super::removal;
-use super::rollout::{Rollout, Stopped};
+use super::rollout::{Rollout, Stopped, has_been_up};
 use super::snapshot::Snapshot;
 use super::survey::Wanted;
 use crate::engine::event::Events;
@@ -60,7 +60,7 @@ impl Change<'_> {
             live.zip(desired).is_some_and(|(live, desired)| history::version(live) != history::version(desired));
         let state = if self.action == Action::Create { "starting" } else { "updating" };
         self.events.resource(self.owner.id, self.action, state, None);
-        let former = if replaces { Some(history::keep(self.cluster, self.owner, self.snapshot).await?) } else { None };
+        let former = if replaces { Some(self.before(live, desired).await?) } else { None };
         let deployment = self.apply_all(wanted, token, forced).await?;
         let stale_rights =
             wanted.stale.iter().filter(|(kind, _)| *kind != Kind::Secret && *kind != Kind::ControllerRevision);
@@ -74,6 +74,7 @@ impl Change<'_> {
             || self.has_new_credentials(&deployment.body);
         match (rollout.wait().await, former) {
             (Ok(()), former) => {
+                let former = former.map(|(former, _)| former);
                 let mut past = history::past(self.snapshot, self.owner.id);
                 past.retain(|past| former.as_ref().is_none_or(|former| former.name != past.name));
                 past.splice(0..0, former);
@@ -84,7 +85,7 @@ impl Change<'_> {
                 self.events.resource(self.owner.id, self.action, "running", None);
                 Ok(())
             }
-            (Err(Stopped::Blocked(blocked)), Some(former)) if on_failure == OnFailure::Rollback => {
+            (Err(Stopped::Blocked(blocked)), Some((former, true))) if on_failure == OnFailure::Rollback => {
                 Err(self.take_back(&rollout, &blocked, wanted, &former).await)
             }
             (Err(stopped), former) => {
@@ -92,6 +93,20 @@ impl Change<'_> {
                 Err(if former.is_some() { report.with("kept", true) } else { report })
             }
         }
+    }
+
+    /// The version before the one that is wanted, and whether it has been up, so that it can be brought back. One that never
+    /// was gives way to the last that was, where there is one.
+    async fn before(&self, live: Option<&Object>, wanted: Option<&Object>) -> Result<(Past, bool), Report> {
+        let was_up = live.is_some_and(has_been_up);
+        if !was_up {
+            let known = [live, wanted].map(|deployment| deployment.and_then(history::version));
+            let mut past = history::past(self.snapshot, self.owner.id).into_iter();
+            if let Some(past) = past.find(|past| !known.contains(&past.deployment().and_then(history::version))) {
+                return Ok((past, true));
+            }
+        }
+        Ok((history::keep(self.cluster, self.owner, self.snapshot).await?, was_up))
     }
 
     /// Applies what differs: what the Deployment refers to first. Gives the Deployment, where it was applied.

@@ -4,6 +4,7 @@ use super::api::Cluster;
 use super::diagnosis::{self, Blocked};
 use super::feed::Feed;
 use super::kind::Object;
+use super::labels;
 use super::manifest;
 use super::notices;
 use crate::engine::event::Events;
@@ -231,6 +232,18 @@ fn hint(blocked: &Blocked, id: &str) -> Option<String> {
 /// Whether the controller has seen the last change.
 fn is_observed(live: &Object) -> bool {
     live.body["status"]["observedGeneration"].as_i64().unwrap_or_default() >= live.generation()
+}
+
+/// Whether the version that a Deployment has now has been up: its controller says so from then on (Kubernetes
+/// documentation, "Deployments", "Complete Deployment"). One that was started again since counts as well: of that the
+/// controller tells in the same words.
+pub fn has_been_up(live: &Object) -> bool {
+    let is_available = || {
+        let condition = diagnosis::deployment_condition(live, "Progressing");
+        condition.is_some_and(|condition| condition["reason"] == "NewReplicaSetAvailable")
+    };
+    let was_restarted = !live.body["spec"]["template"]["metadata"]["annotations"][labels::RESTARTED].is_null();
+    was_restarted || (is_observed(live) && is_available())
 }
 
 /// Whether a Deployment is up as it stands.
