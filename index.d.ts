@@ -592,8 +592,9 @@ export declare function plan(stack: StackConfig, options?: DeployOptions): Promi
  * @throws {ValidationError} when the stack or the options are not valid
  * @throws {AlienError} `PREFLIGHT_FAILED` (its report in `context.report`) before anything is touched;
  * `IMAGE_NOT_FOUND`, `IMAGE_UNAUTHORIZED`, `REGISTRY_UNREACHABLE` and others when an image cannot be had;
- * `DAEMON_NOT_UP` when a new daemon ends by itself (it is left crash-looping); `UPDATE_ROLLED_BACK` when a new version
- * does (the one before runs again), both with `context.lastLines`; `DEPLOY_FAILED` for several of these;
+ * `DAEMON_NOT_UP` when a daemon ends by itself of which no version has been up yet (it is left crash-looping);
+ * `UPDATE_ROLLED_BACK` when a new version does (the last one that was up runs again), both with `context.lastLines`;
+ * `DEPLOY_FAILED` for several of these;
  * `MANAGER_NOT_INSTALLED`, `MANAGER_UNREACHABLE`, `MANAGER_REFUSED` before anything is changed, where daemons take commands;
  * `STATE_DIR_UNUSABLE`, `STORE_FULL`, `STORE_OVER_LIMIT`; `DOCKER_UNREACHABLE`; `TIMEOUT`
  */

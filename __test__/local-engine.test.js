@@ -240,6 +240,24 @@ describe.each(["docker", "podman"])("%s", (name) => {
       await deployment.destroy()
     })
 
+    test("an update of a daemon that was never up is left as it is; the last that was up is what is gone back to", async () => {
+      const ends = async (...steps) => failure(deploy(stack("never", ...steps)))
+      expect(await ends("exit=3")).toMatchObject({ code: "DAEMON_NOT_UP", context: { lastExit: { code: 3 } } })
+      expect(await ends("exit=4")).toMatchObject({ code: "DAEMON_NOT_UP", context: { lastExit: { code: 4 } }, hint: expect.stringContaining("left crash-looping") })
+      const deployment = await alien.connect(bed.options({ name: "never" }))
+      await eventually(() => status(deployment), ({ state, lastExit }) => state === "crash-looping" && lastExit?.code === 4)
+      expect(of("never")).toHaveLength(1)
+      // Nothing is wrong with the image, but with its program: nothing has changed then.
+      expect(await failure(deploy(stackOf("never", daemon("d", image).command(["/not/there"]))))).toMatchObject({ code: "ENTRYPOINT_MISSING" })
+      await eventually(() => status(deployment), ({ state, lastExit }) => state === "crash-looping" && lastExit?.code === 4)
+      await deploy(stack("never", "print=up"))
+      expect(await failure(deploy(stackOf("never", daemon("d", image).command(["/not/there"]))))).toMatchObject({ code: "ENTRYPOINT_MISSING" })
+      await until(deployment, "d", /^up$/, 2)
+      expect(await ends("exit=5")).toMatchObject({ code: "UPDATE_ROLLED_BACK", context: { lastExit: { code: 5 } } })
+      await until(deployment, "d", /^up$/, 3)
+      await deployment.destroy()
+    })
+
     test("a container that somebody stopped or removed is said so, and put right by a deploy", async () => {
       const deployment = await deploy(stack("meddled"))
       const [[id]] = of("meddled")

@@ -116,6 +116,22 @@ describe("a new version that does not stay up", () => {
   })
 })
 
+test("an update of a daemon that was never up is left as it is; the last that was up is what is gone back to", async () => {
+  const stack = (...steps) => stackOf("never", daemon("d", image, ...steps))
+  const ends = async (...steps) => failure(bed.deploy(stack(...steps)))
+  expect(await ends("exit=3")).toMatchObject({ code: "DAEMON_NOT_UP", context: { lastExit: { code: 3 } } })
+  expect(await ends("exit=4")).toMatchObject({ code: "DAEMON_NOT_UP", context: { lastExit: { code: 4 } }, hint: expect.stringContaining("left crash-looping") })
+  const deployment = await alien.connect(bed.options({ name: "never" }))
+  const isLooping = ({ state, lastExit }) => state === "crash-looping" && lastExit?.code === 4
+  await eventually(() => bed.one(deployment, "d"), isLooping)
+  // Nothing is wrong with the image, but with its program: nothing has changed then.
+  expect(await failure(bed.deploy(stackOf("never", daemon("d", image).command(["/not/there"]))))).toMatchObject({ code: "ENTRYPOINT_MISSING" })
+  await eventually(() => bed.one(deployment, "d"), isLooping)
+  await bed.deploy(stack("print=up", "ready"))
+  expect(await ends("exit=5")).toMatchObject({ code: "UPDATE_ROLLED_BACK", context: { lastExit: { code: 5 } } })
+  await until(deployment, "d", /^up$/, 2)
+})
+
 describe("a deploy that is cut short over an update", () => {
   const reason = new Error("not now")
   const stack = (name, ...steps) => stackOf(name, daemon("d", image, "count", ...steps))

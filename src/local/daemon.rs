@@ -55,9 +55,9 @@ impl DaemonDir<'_> {
     /// Makes the daemon run this version, and returns once it is up.
     ///
     /// # Errors
-    /// `DAEMON_NOT_UP` where a first version ends by itself: it is left crash-looping. `UPDATE_ROLLED_BACK` where a new
-    /// one does: the one before runs again. What the image lacks (program, user) by its own code; nothing has changed
-    /// then, and a first version is gone again.
+    /// `DAEMON_NOT_UP` where it ends by itself and no version has been up yet: it is left crash-looping. `UPDATE_ROLLED_BACK`
+    /// where one has: the last that was runs again. What the image lacks (program, user) by its own code; nothing has
+    /// changed then, and a first version is gone again.
     pub async fn put(&self, document: &Document, action: Action, events: &Events) -> Result<(), Report> {
         let result = match self.document() {
             Some(_) => self.update(document, action, events).await,

@@ -6,6 +6,7 @@
 //!     next.json           the version that an update is bringing up
 //!     previous.json       the version that ran before
 //!     rolled-back.json    the update that was taken back, if the last one was
+//!     never-up            until a first version has been up: it is nothing to go back to
 //! ```
 //!
 //! Each version has a container of its own, which its label names. The one of `spec.json` is to run, and any other is what
@@ -16,15 +17,12 @@ use super::engine::{Engine, Kind, status as status_of};
 use super::found::{self, Container};
 use super::images::Images;
 use super::names::Names;
-use super::up::{End, ended};
 use crate::engine::event::Events;
 use crate::engine::failure;
 use crate::engine::plan::Action;
 use crate::error::Report;
 use crate::local::layout::{Layout, unusable};
 use crate::local::version::Document;
-use crate::sandbox::Failure;
-use crate::supervisor::protocol::RolledBack;
 use crate::supervisor::spec::{self, CURRENT, NEXT, PREVIOUS, Spec};
 use bollard::errors::Error;
 use bollard::query_parameters::{ListVolumesOptions, RemoveVolumeOptions, StartContainerOptions, StopContainerOptions};
@@ -35,6 +33,8 @@ use tokio_util::task::TaskTracker;
 
 /// Says which update was taken back.
 pub const ROLLED_BACK: &str = "rolled-back.json";
+/// Says that no version has been up yet.
+const NEVER_UP: &str = "never-up";
 /// Between two looks at a container.
 pub(super) const LOOK: Duration = Duration::from_millis(50);
 /// How long a program may take to begin, on an engine that has much to do.
@@ -51,7 +51,7 @@ pub struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn dir(&self) -> PathBuf {
+    pub(super) fn dir(&self) -> PathBuf {
         self.layout.containers(self.names.deployment).join(self.names.id)
     }
 
@@ -59,16 +59,16 @@ impl Keeper<'_> {
         spec::read(&self.dir().join(file)).ok()
     }
 
-    async fn containers(&self) -> Result<Vec<Container>, Report> {
+    pub(super) async fn containers(&self) -> Result<Vec<Container>, Report> {
         found::all(self.engine, self.names.filters()).await
     }
 
     /// Makes the daemon run this version, and returns once it is up.
     ///
     /// # Errors
-    /// `DAEMON_NOT_UP` where a first version ends by itself: it is left crash-looping. `UPDATE_ROLLED_BACK` where a new
-    /// one does: the one before runs again. What the image lacks (program, user) by its own code; nothing has changed
-    /// then, and a first version is gone again.
+    /// `DAEMON_NOT_UP` where it ends by itself and no version has been up yet: it is left crash-looping. `UPDATE_ROLLED_BACK`
+    /// where one has: the last that was runs again. What the image lacks (program, user) by its own code; nothing has
+    /// changed then, and a first version is gone again.
     pub async fn put(&self, document: &Document, action: Action, events: &Events) -> Result<(), Report> {
         let result = match self.read(CURRENT) {
             Some(current) => self.update(&current, document, action, events).await,
@@ -79,7 +79,8 @@ impl Keeper<'_> {
 
     async fn create(&self, document: &Document, action: Action, events: &Events) -> Result<(), Report> {
         let dir = self.dir();
-        fs::create_dir_all(&dir).map_err(|error| unusable(&dir, &error))?;
+        let begin = || fs::create_dir_all(&dir).and_then(|()| fs::write(dir.join(NEVER_UP), ""));
+        begin().map_err(|error| unusable(&dir, &error))?;
         spec::write(&dir.join(CURRENT), document).map_err(|error| unusable(&dir, &error))?;
         events.resource(self.names.id, action, "starting", None);
         match self.bring_up(&document.run).await {
@@ -89,10 +90,26 @@ impl Keeper<'_> {
             }
             Err(error) => Err(error),
             Ok(()) => {
+                self.note_up();
                 events.resource(self.names.id, action, "running", None);
                 Ok(())
             }
         }
+    }
+
+    /// Notes that the version that is to run has been up.
+    pub(super) fn note_up(&self) {
+        let _ = fs::remove_file(self.dir().join(NEVER_UP));
+    }
+
+    /// Whether a version has been up, also one that came up when nobody waited for it any more.
+    pub(super) async fn has_been_up(&self, run: &Spec) -> Result<bool, Report> {
+        if !self.dir().join(NEVER_UP).exists() {
+            return Ok(true);
+        }
+        let settle = Duration::from_millis(run.settle_ms);
+        let is_up = |there: &Container| there.version() == run.version && there.runs() && there.lived() >= settle;
+        Ok(self.containers().await?.iter().any(is_up))
     }
 
     /// Starts a version that nothing has to give way to.
@@ -103,84 +120,8 @@ impl Keeper<'_> {
         self.until_up(run, &id, 0).await.map_err(|end| self.not_up(end))
     }
 
-    async fn update(
-        &self,
-        current: &Document,
-        document: &Document,
-        action: Action,
-        events: &Events,
-    ) -> Result<(), Report> {
-        let dir = self.dir();
-        let write = |file: &str, document: &Document| {
-            spec::write(&dir.join(file), document).map_err(|error| unusable(&dir, &error))
-        };
-        if current.run.version == document.run.version {
-            // What was declared differs, and what runs does not.
-            write(CURRENT, document)?;
-            return self.restart(action, events).await;
-        }
-        // The version that an interrupted change was bringing up, and the one before the last: nothing names them after this.
-        let mut leaving = self.digests(&[NEXT, PREVIOUS]);
-        write(NEXT, document)?;
-        self.clear(Some(&current.run.version)).await?;
-        let id = self.make(&document.run).await?;
-        events.resource(self.names.id, action, "updating", None);
-        for old in self.containers().await?.iter().filter(|old| old.id != id) {
-            self.halt(old, &current.run).await?;
-        }
-        let begun = match self.start(&document.run, &id).await {
-            Ok(()) => self.until_up(&document.run, &id, 0).await,
-            Err(report) => Err(End::of(report)),
-        };
-        let Err(end) = begun else {
-            write(PREVIOUS, current)?;
-            fs::rename(dir.join(NEXT), dir.join(CURRENT)).map_err(|error| unusable(&dir, &error))?;
-            let _ = fs::remove_file(dir.join(ROLLED_BACK));
-            self.clear(Some(&document.run.version)).await?;
-            self.drop_images(&leaving).await;
-            events.resource(self.names.id, action, "running", None);
-            return Ok(());
-        };
-        // What cannot be told of an engine that is away is left as it is: the next deploy sees it.
-        let taken_back = self.take_back(current, document, &id, end).await;
-        if !dir.join(NEXT).exists() {
-            leaving.push(document.run.digest.clone());
-            self.drop_images(&leaving).await;
-        }
-        taken_back
-    }
-
-    async fn take_back(&self, current: &Document, tried: &Document, id: &str, end: End) -> Result<(), Report> {
-        if let Some(report) = end.report.clone().filter(|report| report.code == "ENGINE_UNREACHABLE") {
-            return Err(report);
-        }
-        self.remove_container(id).await?;
-        let dir = self.dir();
-        let _ = fs::remove_file(dir.join(NEXT));
-        let back = RolledBack {
-            version: tried.run.version.clone(),
-            exit: end.exit.clone(),
-            failure: end.report.as_ref().map(|report| Failure {
-                code: report.code.clone(),
-                message: report.message.clone(),
-                hint: report.hint.clone(),
-            }),
-        };
-        spec::write(&dir.join(ROLLED_BACK), &back).map_err(|error| unusable(&dir, &error))?;
-        self.again(&current.run).await?;
-        if let Some(report) = end.report {
-            return Err(report);
-        }
-        let message = format!(
-            "the new version of daemon {:?} did not come up: {}. The version before runs again.",
-            self.names.id,
-            back.why()
-        );
-        Err(ended(Report::new("UPDATE_ROLLED_BACK", message), end))
-    }
-
     /// Starts the container of a version that was stopped; makes it where there is none.
-    async fn again(&self, run: &Spec) -> Result<String, Report> {
+    pub(super) async fn again(&self, run: &Spec) -> Result<String, Report> {
         let there = self.containers().await?.into_iter().find(|container| container.version() == run.version);
         let id = match there {
             Some(container) => container.id,
@@ -207,6 +148,7 @@ impl Keeper<'_> {
         self.until_up(run, &container, 0)
             .await
             .map_err(|end| self.not_up(end).with("daemon", id).with("image", run.image.as_str()))?;
+        self.note_up();
         events.resource(id, action, "running", None);
         Ok(())
     }
@@ -232,8 +174,10 @@ impl Keeper<'_> {
         let Some(document) = self.read(CURRENT) else { return Ok(()) };
         let container = self.containers().await?.into_iter().find(|there| there.version() == document.run.version);
         let Some(container) = container else { return Ok(()) };
-        let ended = self.until_up(&document.run, &container.id, container.restart_count).await;
-        ended.map_err(|end| self.not_up(end).with("daemon", self.names.id))
+        let up = self.until_up(&document.run, &container.id, container.restart_count).await;
+        up.map_err(|end| self.not_up(end).with("daemon", self.names.id))?;
+        self.note_up();
+        Ok(())
     }
 
     /// Stops the daemon and removes what there is of it; returns once it is gone.
@@ -262,12 +206,12 @@ impl Keeper<'_> {
     }
 
     /// The images of versions.
-    fn digests(&self, files: &[&str]) -> Vec<String> {
+    pub(super) fn digests(&self, files: &[&str]) -> Vec<String> {
         files.iter().filter_map(|file| self.read(file)).map(|document| document.run.digest).collect()
     }
 
     /// Takes out of the engine those of them that only versions had which are not kept any more.
-    async fn drop_images(&self, digests: &[String]) {
+    pub(super) async fn drop_images(&self, digests: &[String]) {
         for digest in digests {
             self.images.drop_unused(self.engine, self.layout, digest).await;
         }
@@ -285,7 +229,7 @@ impl Keeper<'_> {
     }
 
     /// Removes all containers of the daemon but that of a version. Whatever else there is, an interrupted change has left.
-    async fn clear(&self, version: Option<&str>) -> Result<(), Report> {
+    pub(super) async fn clear(&self, version: Option<&str>) -> Result<(), Report> {
         let mut kept = false;
         for container in self.containers().await? {
             if version == Some(container.version()) && !kept {
@@ -297,7 +241,7 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    async fn start(&self, run: &Spec, id: &str) -> Result<(), Report> {
+    pub(super) async fn start(&self, run: &Spec, id: &str) -> Result<(), Report> {
         let call = self.engine.docker.start_container(id, None::<StartContainerOptions>);
         match self.engine.try_to(call).await {
             Ok(()) => Ok(()),
@@ -306,7 +250,7 @@ impl Keeper<'_> {
     }
 
     /// Stops a container, which may be started again.
-    async fn halt(&self, container: &Container, run: &Spec) -> Result<(), Report> {
+    pub(super) async fn halt(&self, container: &Container, run: &Spec) -> Result<(), Report> {
         let stopped = self.stop(container, Duration::from_millis(run.stop_grace_ms)).await?;
         // Podman does not note that one is to stop which is just between two runs, and starts it again.
         if !stopped && self.engine.kind == Kind::Podman {

@@ -22,6 +22,7 @@ mod make;
 mod names;
 mod observe;
 mod up;
+mod update;
 mod watch;
 
 pub use doctor::visit as doctor;

@@ -56,7 +56,12 @@ impl Keeper<'_> {
             },
         };
         let lines = logs::last_lines(self.engine, container, LAST_LINES, (began, until)).await;
-        End { exit, lines, report: None }
+        let report = lines.iter().find(|line| is_inits(line)).map(|why| {
+            let message = format!("the program of daemon {:?} cannot be started: {why}", self.names.id);
+            Report::new("ENTRYPOINT_MISSING", message)
+                .hint("check the image's entry point, or give the daemon another command")
+        });
+        End { exit, lines, report }
     }
 
     /// What the engine's events tell of it: Podman writes them a little after the fact.
@@ -74,11 +79,6 @@ impl Keeper<'_> {
     pub(super) fn not_up(&self, end: End) -> Report {
         if let Some(report) = end.report {
             return report;
-        }
-        if let Some(why) = end.lines.iter().find(|line| is_inits(line)) {
-            let message = format!("the program of daemon {:?} cannot be started: {why}", self.names.id);
-            return Report::new("ENTRYPOINT_MISSING", message)
-                .hint("check the image's entry point, or give the daemon another command");
         }
         let how = end.exit.as_ref().map_or("an unknown cause".to_owned(), ExitStatus::in_words);
         let id = self.names.id;
