@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// A request is a hundred small pieces of memory: libc's allocator takes a tenth of the manager's time for them.
+#[cfg(not(feature = "addon"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

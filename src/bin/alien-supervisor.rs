@@ -5,14 +5,14 @@
 use alien_core::sandbox::secrets::Secrets;
 use alien_core::sandbox::{copy, ids, own, probe};
 use alien_core::supervisor::{Work, exec, go_on, handover, scanner, supervise};
-use alien_core::sys::heap::Heap;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+#[cfg(not(feature = "addon"))]
 #[global_allocator]
-static HEAP: Heap = Heap;
+static HEAP: alien_core::sys::heap::Heap = alien_core::sys::heap::Heap;
 
 const USAGE: &str = "usage:
   alien-supervisor scan STATE_DIR             keep every daemon of a state directory; detaches
@@ -32,6 +32,12 @@ const USAGE: &str = "usage:
                                               output, a line each; a value is standard input";
 
 fn main() -> ExitCode {
+    if cfg!(feature = "addon") {
+        eprintln!(
+            "alien-supervisor: built with the addon, this program has not its own heap; `npm run build` makes the right one"
+        );
+        return ExitCode::FAILURE;
+    }
     match run(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

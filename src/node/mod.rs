@@ -28,3 +28,7 @@ pub mod stack;
 mod value;
 
 pub use value::answer;
+
+/// Of all that the addon asks for; Node has its own. Whoever is linked with both, as the other programs are in tests, has this.
+#[global_allocator]
+static ALLOCATOR: crate::sys::blocks::Blocks = crate::sys::blocks::Blocks;

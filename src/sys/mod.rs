@@ -3,6 +3,8 @@
 //! Everything here is a thin, safe name for a Linux call; none of it decides anything. It uses libc only, because
 //! the helper is what stays resident: see `supervisor`.
 
+#[cfg(feature = "addon")]
+pub mod blocks;
 pub mod file;
 pub mod heap;
 pub mod memory;
