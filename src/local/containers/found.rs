@@ -104,9 +104,14 @@ impl Container {
     }
 
     /// How long its program has run. Engine and caller have one clock: they are on one machine.
-    pub fn lived(&self) -> Duration {
+    fn lived(&self) -> Duration {
         let since = seconds(&self.state.started_at).unwrap_or_default();
         Duration::try_from_secs_f64(time::wall().as_secs_f64() - since).unwrap_or_default()
+    }
+
+    /// How long its program, which runs, has yet to live to count as up.
+    pub fn unsettled(&self, run: &Spec) -> Duration {
+        Duration::from_millis(run.settle_ms).saturating_sub(self.lived())
     }
 
     /// Whether the program was started and has ended.
@@ -184,10 +189,9 @@ pub async fn status(
         was_healthy = past.as_ref().is_some_and(|past| past.lasted.is_some_and(|lasted| lasted >= HEALTHY));
         last_exit = past.map(|past| past.exit);
     }
-    let settle = Duration::from_millis(run.settle_ms);
     let phase = if container.runs() {
-        match container.lived() {
-            lived if lived >= settle => Phase::Running,
+        match container.unsettled(run) {
+            Duration::ZERO => Phase::Running,
             _ if container.restart_count > 0 && !was_healthy => Phase::CrashLooping,
             _ => Phase::Starting,
         }

@@ -107,8 +107,8 @@ impl Keeper<'_> {
         if !self.dir().join(NEVER_UP).exists() {
             return Ok(true);
         }
-        let settle = Duration::from_millis(run.settle_ms);
-        let is_up = |there: &Container| there.version() == run.version && there.runs() && there.lived() >= settle;
+        let is_up =
+            |there: &Container| there.version() == run.version && there.runs() && there.unsettled(run).is_zero();
         Ok(self.containers().await?.iter().any(is_up))
     }
 

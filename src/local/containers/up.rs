@@ -16,7 +16,6 @@ const LAST_LINES: usize = 20;
 impl Keeper<'_> {
     /// Follows a container until its program is up, or has ended: engines start it again, more than `restarts` times then.
     pub(super) async fn until_up(&self, run: &Spec, id: &str, restarts: u64) -> Result<(), End> {
-        let settle = Duration::from_millis(run.settle_ms);
         let (began, begun) = (time::wall(), tokio::time::Instant::now());
         loop {
             let container = found::inspect(self.engine, id).await.map_err(End::of)?;
@@ -25,9 +24,9 @@ impl Keeper<'_> {
                 return Err(End::of(Report::new("CONTAINER_GONE", message).hint("deploy again to make it anew")));
             };
             if container.runs() && container.restart_count <= restarts {
-                match settle.checked_sub(container.lived()) {
-                    None | Some(Duration::ZERO) => return Ok(()),
-                    Some(left) => tokio::time::sleep(left.min(LOOK)).await,
+                match container.unsettled(run) {
+                    Duration::ZERO => return Ok(()),
+                    left => tokio::time::sleep(left.min(LOOK)).await,
                 }
                 continue;
             }
